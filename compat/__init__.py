@@ -1,0 +1,1 @@
+"""The front doors: foreign words in and out. Each dialect is a folder with the same rooms."""

@@ -1,0 +1,81 @@
+"""Accepted work: what was asked, how it stands, and how it ends."""
+
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+
+from server.core.errors import ErrorData
+from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
+from server.core.text import ChatRequest, CompletionRequest, TextDelta, TextFinished, TextStarted
+
+JobId = NewType("JobId", str)
+
+Work = ChatRequest | CompletionRequest | ImageRequest
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
+    """The job has no worker yet; `position` counts from 0 among the waiting."""
+
+    position: int
+
+
+class Loading(msgspec.Struct, frozen=True, kw_only=True, tag="loading"):
+    """The job waits for its model to be loaded."""
+
+    model: str
+
+
+Event = (
+    Waiting
+    | Loading
+    | TextStarted
+    | TextDelta
+    | TextFinished
+    | ImageStarted
+    | StepDone
+    | Preview
+    | ImageReady
+    | ImageFinished
+)
+
+
+class CancelMode(StrEnum):
+    """STOP: finish now and hand over what is there. SKIP: only this batch. ABANDON: nobody will read it."""
+
+    STOP = "stop"
+    SKIP = "skip"
+    ABANDON = "abandon"
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobEvent(msgspec.Struct, frozen=True, tag="job_event"):
+    """Something came out of a running job."""
+
+    job: JobId
+    event: Event
+
+
+class JobDone(msgspec.Struct, frozen=True, tag="job_done"):
+    """The job ended well, or was cancelled as asked; nothing of it follows."""
+
+    job: JobId
+
+
+class JobFailed(msgspec.Struct, frozen=True, tag="job_failed"):
+    """The job ended with an error; nothing of it follows."""
+
+    job: JobId
+    error: ErrorData
+
+
+Outcome = JobEvent | JobDone | JobFailed

@@ -1,0 +1,14 @@
+"""The machine rooms: code that runs llama.cpp and torch inside a worker process.
+
+`LOADERS` names the loader of each runtime as "module:class", so that nothing heavy is imported until a worker loads a
+model. `base` is the seam that workers see; `text` and `image` are the real engines; `fake` serves tests alone.
+"""
+
+from server.core.models import Runtime
+
+LOADERS: dict[Runtime, str] = {
+    Runtime.LLAMA_CPP: "server.engines.text.llama_cpp:LlamaLoader",
+    Runtime.DIFFUSION: "server.engines.image.diffusion:DiffusionLoader",
+    Runtime.FAKE_TEXT: "server.engines.fake:FakeTextLoader",
+    Runtime.FAKE_IMAGE: "server.engines.fake:FakeImageLoader",
+}

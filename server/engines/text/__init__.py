@@ -1,0 +1,1 @@
+"""The llama.cpp engine: continuous batching over the low-level interface."""
