@@ -51,8 +51,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How tokens are chosen, in llama.cpp's terms and with its defaults where a field is None.
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `typical_p` 1 switch a filter off. `repeat_last_n`
-    counts tokens (-1 = the whole context). `seed` is 0 ... 2^32-1. `max_tokens` None means up to the end of the context.
-    `stop` strings end the text and are not part of it. `logit_bias` pairs token ids with a bias that is added;
+    counts tokens (-1 = the whole context). `seed` is 0 ... 2^32-1. `max_tokens` None means up to the end of the
+    context. `stop` strings end the text and are not part of it. `logit_bias` pairs token ids with a bias that is added;
     -inf forbids a token.
     """
 

@@ -1,3 +1,5 @@
-"""The cellar: which models exist (`catalog`, `probe`), what they need (`footprint`, `ledger`), which are loaded
-(`residents`), which must go (`eviction`) and what the machine has (`devices`). `hub` fetches models when asked.
+"""The cellar: which models exist and which are loaded.
+
+`catalog` and `probe` say what there is, `footprint` and `ledger` what it needs, `devices` what the machine has,
+`residents` what is loaded, `eviction` what must go. `hub` fetches models when asked.
 """

@@ -1,3 +1,5 @@
-"""The hall: what can be asked of the house (`service`), who goes next (`scheduler`, pure), and the one task that acts
-on it (`loop`). `stream` carries a job's events to its reader; `board` shows live and recent jobs.
+"""The hall: what can be asked, who goes next, and how it stands.
+
+`service` is every verb a door may use; `scheduler` decides and never acts; `loop` is the one owner that acts on it;
+`stream` carries a job's events to its reader; `board` shows live and recent jobs.
 """

@@ -1,0 +1,373 @@
+"""Who goes next: a machine without effects. Events in, actions out; time is an argument.
+
+Rules, asked for each waiting job in order of arrival:
+
+1. its model can never fit            -> refuse
+2. its model failed a moment ago      -> refuse, with the time until the next try; after a crash or two, wait for it
+3. its model is ready, a slot is free -> grant
+4. its model is loading or leaving    -> wait
+5. it fits beside what is there       -> load
+6. it fits once idle models leave     -> evict them, oldest use first, and wait until they are gone
+7. else                               -> wait; loads of later jobs wait behind it
+
+A job that has waited longer than `patience_s` in rule 7 stops later jobs from being granted on the busy models whose
+leaving it needs, so that they become idle. Models count against the budget from the decision to load until their
+process is gone.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+import msgspec
+
+from server.core.errors import DoesNotFit, ErrorData, LoadFailed, ShuttingDown
+from server.core.jobs import JobId
+from server.core.memory import MemoryBudget, PoolId, add, readable
+from server.core.models import ModelId
+from server.registry.eviction import Idle, choose
+
+MAX_PAUSE_S = 60.0
+SHORT_PAUSE_S = 4.0
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A job arrived. `need` is what its model is expected to hold, in bytes per pool."""
+
+    job: JobId
+    model: ModelId
+    need: Mapping[PoolId, int]
+    pinned: bool = False
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A granted job has ended, whatever the way, and its slot is free."""
+
+    job: JobId
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """A waiting job is no longer wanted."""
+
+    job: JobId
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A load has ended well. `held` is measured."""
+
+    model: ModelId
+    slots: int
+    held: Mapping[PoolId, int]
+
+
+class LoadEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """A load has failed; the process is gone."""
+
+    model: ModelId
+    error: ErrorData
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded model's process has ended. `died` when nobody had asked it to."""
+
+    model: ModelId
+    died: bool = False
+
+
+class Unload(msgspec.Struct, frozen=True):
+    """Somebody wants this model away; ignored while jobs run on it."""
+
+    model: ModelId
+
+
+class Shutdown(msgspec.Struct, frozen=True):
+    """Take nothing new: waiting jobs are refused, running ones go on, idle models leave."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed: pauses may be over, patience may have run out."""
+
+
+SchedulerEvent = Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Unload | Shutdown | Tick
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Give the job to the model's worker."""
+
+    job: JobId
+    model: ModelId
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Tell the job that it will not be done."""
+
+    job: JobId
+    error: ErrorData
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Start loading the model."""
+
+    model: ModelId
+
+
+class Evict(msgspec.Struct, frozen=True):
+    """End the model's process and tell when it is gone."""
+
+    model: ModelId
+
+
+Action = Grant | Refuse | Load | Evict
+
+
+class Stage(Enum):
+    """Where a resident is in its life; absent ones are not listed."""
+
+    LOADING = auto()
+    READY = auto()
+    LEAVING = auto()
+
+
+class _Resident:
+    def __init__(self, need: Mapping[PoolId, int], pinned: bool, now: float) -> None:
+        self.stage = Stage.LOADING
+        self.held: Mapping[PoolId, int] = need
+        self.pinned = pinned
+        self.slots = 0
+        self.jobs: set[JobId] = set()
+        self.last_used = now
+
+
+class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    job: JobId
+    model: ModelId
+    need: Mapping[PoolId, int]
+    pinned: bool
+    arrived: float
+
+
+class _Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """How often in a row a model failed, why the last time, until when it is left alone, and if jobs wait for that."""
+
+    times: int
+    until: float
+    reason: str
+    waits: bool
+
+
+class Scheduler:
+    """Decides; never acts. One owner calls `on`, all else is read-only."""
+
+    def __init__(self, budget: MemoryBudget, *, patience_s: float = 5.0) -> None:
+        self.budget = budget
+        self._patience_s = patience_s
+        self._waiting: dict[JobId, _Waiting] = {}
+        self._residents: dict[ModelId, _Resident] = {}
+        self._where: dict[JobId, ModelId] = {}
+        self._trouble: dict[ModelId, _Trouble] = {}
+        self._closing = False
+
+    def on(self, event: SchedulerEvent, now: float) -> list[Action]:
+        """Take an event at time `now` (seconds, never decreasing) and return what is to be done, in order."""
+        actions = self._note(event, now)
+        return actions + self._plan(now)
+
+    def used(self) -> dict[PoolId, int]:
+        """Return the bytes per pool that loading, ready and leaving models hold."""
+        return add(resident.held for resident in self._residents.values())
+
+    def stage(self, model: ModelId) -> Stage | None:
+        """Return where a model is in its life, None when it is absent."""
+        resident = self._residents.get(model)
+        return resident.stage if resident else None
+
+    def jobs_on(self, model: ModelId) -> int:
+        """Return how many jobs run on a model."""
+        resident = self._residents.get(model)
+        return len(resident.jobs) if resident else 0
+
+    def last_used(self, model: ModelId) -> float:
+        """Return when a model was last granted or left by a job; 0 when it is absent."""
+        resident = self._residents.get(model)
+        return resident.last_used if resident else 0.0
+
+    def residents(self) -> tuple[ModelId, ...]:
+        """Return the models that are loading, ready or leaving."""
+        return tuple(self._residents)
+
+    def _note(self, event: SchedulerEvent, now: float) -> list[Action]:
+        match event:
+            case Submitted():
+                return self._submitted(event, now)
+            case Finished(job):
+                self._finished(job, now)
+            case Withdrawn(job):
+                self._waiting.pop(job, None)
+            case Loaded():
+                self._loaded(event, now)
+            case LoadEnded():
+                return self._load_ended(event, now)
+            case Gone():
+                self._gone(event, now)
+            case Unload(model):
+                return self._evict_if_idle(model)
+            case Shutdown():
+                return self._shutdown()
+            case Tick():
+                pass
+        return []
+
+    def _submitted(self, event: Submitted, now: float) -> list[Action]:
+        if self._closing:
+            return [Refuse(event.job, ShuttingDown("the server is shutting down").to_data())]
+        self._waiting[event.job] = _Waiting(
+            job=event.job, model=event.model, need=event.need, pinned=event.pinned, arrived=now
+        )
+        return []
+
+    def _finished(self, job: JobId, now: float) -> None:
+        model = self._where.pop(job, None)
+        resident = self._residents.get(model) if model is not None else None
+        if resident is not None:
+            resident.jobs.discard(job)
+            resident.last_used = now
+
+    def _loaded(self, event: Loaded, now: float) -> None:
+        resident = self._residents.get(event.model)
+        if resident is not None and resident.stage is Stage.LOADING:
+            resident.stage, resident.slots, resident.held = Stage.READY, max(1, event.slots), event.held
+            resident.last_used = now
+
+    def _load_ended(self, event: LoadEnded, now: float) -> list[Action]:
+        self._residents.pop(event.model, None)
+        pause = self._failed(event.model, event.error.message, now, first_pause=1.0)
+        error = msgspec.structs.replace(event.error, facts={**event.error.facts, "retry_after": pause})
+        refused = [entry.job for entry in self._waiting.values() if entry.model == event.model]
+        for job in refused:
+            del self._waiting[job]
+        return [Refuse(job, error) for job in refused]
+
+    def _gone(self, event: Gone, now: float) -> None:
+        resident = self._residents.pop(event.model, None)
+        for job in resident.jobs if resident else ():
+            self._where.pop(job, None)
+        if event.died:
+            self._failed(event.model, "its worker process ended unexpectedly", now, first_pause=0.0)
+
+    def _failed(self, model: ModelId, reason: str, now: float, *, first_pause: float) -> float:
+        past = self._trouble.get(model)
+        times = past.times + 1 if past and now - past.until < MAX_PAUSE_S else 1
+        pause = first_pause if times == 1 else min(MAX_PAUSE_S, 2.0 ** (times - 2 if first_pause == 0 else times - 1))
+        waits = first_pause == 0 and pause <= SHORT_PAUSE_S
+        self._trouble[model] = _Trouble(times=times, until=now + pause, reason=reason, waits=waits)
+        return pause
+
+    def _evict_if_idle(self, model: ModelId) -> list[Action]:
+        resident = self._residents.get(model)
+        if resident is None or resident.stage is not Stage.READY or resident.jobs:
+            return []
+        resident.stage = Stage.LEAVING
+        return [Evict(model)]
+
+    def _shutdown(self) -> list[Action]:
+        self._closing = True
+        error = ShuttingDown("the server is shutting down").to_data()
+        refused: list[Action] = [Refuse(job, error) for job in self._waiting]
+        self._waiting.clear()
+        return refused
+
+    def _plan(self, now: float) -> list[Action]:
+        if self._closing:
+            return [action for model in list(self._residents) for action in self._evict_if_idle(model)]
+        actions = self._shed()
+        held_back: set[ModelId] = set()
+        loads_blocked = False
+        for entry in list(self._waiting.values()):
+            resident = self._residents.get(entry.model)
+            if resident is not None:
+                actions += self._grant(entry, resident, held_back, now)
+                continue
+            refusal = self._refusal(entry, now)
+            if refusal is not None:
+                del self._waiting[entry.job]
+                actions.append(refusal)
+            elif not loads_blocked and not self._pausing(entry.model, now):
+                placed = self._place(entry, now)
+                actions += placed
+                if entry.model not in self._residents:
+                    loads_blocked = True
+                    if now - entry.arrived >= self._patience_s:
+                        held_back = self._in_the_way(entry)
+        return actions
+
+    def _grant(self, entry: _Waiting, resident: _Resident, held_back: set[ModelId], now: float) -> list[Action]:
+        free = resident.stage is Stage.READY and len(resident.jobs) < resident.slots
+        if not free or entry.model in held_back:
+            return []
+        del self._waiting[entry.job]
+        resident.jobs.add(entry.job)
+        resident.last_used = now
+        self._where[entry.job] = entry.model
+        return [Grant(entry.job, entry.model)]
+
+    def _refusal(self, entry: _Waiting, now: float) -> Refuse | None:
+        pinned = add(r.held for r in self._residents.values() if r.pinned)
+        lacking = self.budget.lacking(pinned, entry.need)
+        if lacking is not None:
+            needed, limit = entry.need[lacking], self.budget.limits.get(lacking, 0)
+            kept = f", of which pinned models hold {readable(pinned[lacking])}" if pinned.get(lacking) else ""
+            text = (
+                f"model {entry.model!r} needs {readable(needed)} of {lacking}, the limit is {readable(limit)}{kept}; "
+                f"use a smaller model or quantisation, or raise the limit in [memory]"
+            )
+            error = DoesNotFit(text, model=entry.model, pool=lacking, needed=needed, limit=limit)
+            return Refuse(entry.job, error.to_data())
+        trouble = self._trouble.get(entry.model)
+        if trouble is not None and now < trouble.until and not trouble.waits:
+            wait = trouble.until - now
+            text = f"model {entry.model!r} could not be loaded: {trouble.reason}; it is tried again in {wait:.0f} s"
+            return Refuse(entry.job, LoadFailed(text, model=entry.model, retry_after=wait).to_data())
+        return None
+
+    def _pausing(self, model: ModelId, now: float) -> bool:
+        trouble = self._trouble.get(model)
+        return trouble is not None and now < trouble.until
+
+    def _place(self, entry: _Waiting, now: float) -> list[Action]:
+        """Load the model or make room for it; a model that is not among the residents afterwards has to wait."""
+        used = self.used()
+        if self.budget.lacking(used, entry.need) is None:
+            self._residents[entry.model] = _Resident(entry.need, entry.pinned, now)
+            return [Load(entry.model)]
+        leaving = add(r.held for r in self._residents.values() if r.stage is Stage.LEAVING)
+        staying = {pool: count - leaving.get(pool, 0) for pool, count in used.items()}
+        victims = choose(entry.need, staying, self._idle(), self.budget)
+        return [action for model in victims or () for action in self._evict_if_idle(model)]
+
+    def _idle(self) -> list[Idle]:
+        return [
+            Idle(model=model, held=resident.held, last_used=resident.last_used)
+            for model, resident in self._residents.items()
+            if resident.stage is Stage.READY and not resident.jobs and not resident.pinned
+        ]
+
+    def _in_the_way(self, entry: _Waiting) -> set[ModelId]:
+        """Return the ready models, busy ones too, whose leaving would make room for a job that waited too long."""
+        candidates = [
+            Idle(model=model, held=resident.held, last_used=resident.last_used)
+            for model, resident in self._residents.items()
+            if resident.stage is Stage.READY and not resident.pinned
+        ]
+        return set(choose(entry.need, self.used(), candidates, self.budget) or ())
+
+    def _shed(self) -> list[Action]:
+        """Let idle models go when measuring has shown that all together hold more than the budget allows."""
+        newest = max((r.last_used for r in self._residents.values()), default=0.0)
+        spare = [idle for idle in self._idle() if idle.last_used < newest]
+        leaving = add(r.held for r in self._residents.values() if r.stage is Stage.LEAVING)
+        used = {pool: count - leaving.get(pool, 0) for pool, count in self.used().items()}
+        over = {pool: 1 for pool, count in used.items() if count > self.budget.limits.get(pool, 0)}
+        if not over:
+            return []
+        victims = choose(over, used, spare, self.budget)
+        names = victims if victims is not None else [idle.model for idle in spare]
+        return [action for model in names for action in self._evict_if_idle(model)]
