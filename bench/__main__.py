@@ -1,0 +1,95 @@
+"""`python -m bench`: the figures that the README may name.
+
+    python -m bench [start] [text] [--rounds N] [--model FILE]
+
+`start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
+beside llama.cpp's bare decode loop on the same file, threads and context. Without a file, a model of 0.5B size with
+random weights (Q4_0) is made in the temporary folder.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.compare import Compared, interleave, spread
+from bench.house import House
+from bench.load import Load, run
+from bench.model import write_model
+
+CLIENTS = (1, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text (default: all)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", type=Path, help="a GGUF file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hearth-bench-") as folder:
+        place = Path(folder)
+        if "start" in options.parts:
+            start(place, options.rounds)
+        if "text" in options.parts:
+            text(place, options.rounds, options.model)
+
+
+def start(place: Path, rounds: int) -> None:
+    """Print how long a start takes and what the parent holds."""
+    models = place / "none"
+    models.mkdir()
+    seconds, mib = [], []
+    for number in range(rounds):
+        with House(models, place / f"start{number}") as house:
+            seconds.append(house.seconds_to_listen)
+            mib.append(house.parent_mib)
+    print(f"seconds to listen   {spread(seconds)}")
+    print(f"parent RSS in MiB   {spread(mib)}")
+
+
+def text(place: Path, rounds: int, model: Path | None) -> None:
+    """Print the text engine's speed beside the bare loop."""
+    models = place / "models"
+    (models / "text").mkdir(parents=True)
+    file = models / "text" / "bench.gguf"
+    if model is None:
+        write_model(file)
+    else:
+        shutil.copy(model, file)
+    for clients in CLIENTS:
+        load = Load(clients=clients)
+        context = load.prompt_tokens + load.new_tokens + 8
+        with House(models, place / f"text{clients}", config=f"[text]\nslots = {clients}\ncontext = {context}\n") as house:
+            run(house.url, "bench", Load(clients=1, new_tokens=2), seed=0)
+            numbers = iter(range(1, 1000))
+
+            def ours(house: House = house, load: Load = load) -> dict[str, float]:
+                return run(house.url, "bench", load, seed=next(numbers))
+
+            mine, other = interleave(rounds, ours, lambda load=load: bare(file, load))
+        for key, name, unit, better in (
+            ("tokens_per_s", "tokens/s", "tok/s", "more"),
+            ("first_ms", "time to first token", "ms", "less"),
+            ("gap_ms", "between tokens", "ms", "less"),
+        ):
+            compared = Compared(
+                f"{clients} clients: {name}", unit, [m[key] for m in mine], [o[key] for o in other], better
+            )
+            print(compared.line(), flush=True)
+
+
+def bare(file: Path, load: Load, seed: int = 1) -> dict[str, float]:
+    """Return the bare loop's figures, from a process of its own."""
+    arguments = [str(n) for n in (load.clients, load.prompt_tokens, load.new_tokens, seed)]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.bare", str(file), *arguments], check=True, capture_output=True, text=True
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+if __name__ == "__main__":
+    main()
