@@ -34,7 +34,7 @@ class ServerError(Exception):
 
     code: ClassVar[str] = "server_error"
 
-    def __init__(self, message: str, **facts: Fact) -> None:
+    def __init__(self, message: str, /, **facts: Fact) -> None:
         super().__init__(message)
         self.message = message
         self.facts: dict[str, Fact] = facts

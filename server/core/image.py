@@ -165,10 +165,14 @@ class ImageReady(msgspec.Struct, frozen=True, kw_only=True, tag="image_ready"):
 
 
 class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finished"):
-    """The job's last event. `notes` tell the caller what was left out and why."""
+    """The job's last event. `notes` tell the caller what was left out and why.
+
+    `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length.
+    """
 
     reason: Literal["complete", "stopped"]
     notes: tuple[str, ...] = ()
+    padded: bool = False
 
 
 ImageEvent = ImageStarted | StepDone | Preview | ImageReady | ImageFinished

@@ -87,6 +87,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     modified: int = 0
     broken: str | None = None
     sha256: str | None = None
+    short_hashes: tuple[str, ...] = ()
     text: TextFacts | None = None
     image: ImageFacts | None = None
     metadata: dict[str, str] = {}

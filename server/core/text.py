@@ -53,7 +53,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `typical_p` 1 switch a filter off. `repeat_last_n`
     counts tokens (-1 = the whole context). `seed` is 0 ... 2^32-1. `max_tokens` None means up to the end of the
     context. `stop` strings end the text and are not part of it. `logit_bias` pairs token ids with a bias that is added;
-    -inf forbids a token.
+    -inf forbids a token. `text_bias` does so for each token of a text. `samplers` names the filters in the order in
+    which they act (`penalties dry top_n_sigma top_k typ_p top_p min_p xtc temperature`), empty = llama.cpp's own.
+    `dynatemp_range` 0, `dry_multiplier` 0, `xtc_probability` 0, `top_n_sigma` -1 and `mirostat` 0 switch a sampler off.
     """
 
     temperature: float | None = None
@@ -69,13 +71,61 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logit_bias: tuple[tuple[int, float], ...] = ()
+    text_bias: tuple[tuple[str, float], ...] = ()
     ignore_eos: bool = False
+    min_keep: int | None = None
+    top_n_sigma: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    samplers: tuple[str, ...] = ()
+
+
+class JsonConstraint(msgspec.Struct, frozen=True, kw_only=True, tag="json_constraint"):
+    """The text is one JSON value that `schema` (a JSON schema as JSON text) admits; "{}" admits every value.
+
+    `param` is the request's field to name when the schema is wrong.
+    """
+
+    schema: str
+    param: str = "response_format"
+
+
+class RegexConstraint(msgspec.Struct, frozen=True, kw_only=True, tag="regex_constraint"):
+    """The whole text matches the pattern (Rust regex syntax)."""
+
+    pattern: str
+    param: str = "regex"
+
+
+class GrammarConstraint(msgspec.Struct, frozen=True, kw_only=True, tag="grammar_constraint"):
+    """The whole text is derived from a grammar, `gbnf` (llama.cpp's) or `lark`."""
+
+    grammar: str
+    syntax: Literal["gbnf", "lark"] = "gbnf"
+    param: str = "grammar"
+
+
+Constraint = JsonConstraint | RegexConstraint | GrammarConstraint
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     """A conversation to be continued `choices` times. `template_options` reach the chat template as variables.
 
-    `continue_final` continues the last (assistant) message instead of opening a new one.
+    `continue_final` continues the last (assistant) message instead of opening a new one. `tool_choice` is `auto`,
+    `none`, `required` (at least one call) or `named` (a call of `tool_name`); without `parallel_tools` at most one call
+    is made. `constraint` holds for the answer's content. `logprobs` is how many of the most likely tokens are told
+    beside each chosen one, None = none at all. `split_reasoning` tells thoughts apart from the answer
+    (`ReasoningDelta`); after `reasoning_budget` tokens they are ended (None = never, 0 = at once).
     """
 
     model: str
@@ -85,12 +135,21 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     tools: tuple[Tool, ...] = ()
     template_options: dict[str, bool | int | float | str] = {}
     continue_final: bool = False
+    tool_choice: Literal["auto", "none", "required", "named"] = "auto"
+    tool_name: str = ""
+    parallel_tools: bool = True
+    constraint: Constraint | None = None
+    logprobs: int | None = None
+    split_reasoning: bool = True
+    reasoning_budget: int | None = None
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completion"):
     """Raw prompts (text or token ids), each to be continued `choices` times.
 
-    Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first.
+    Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first, with
+    its tokens' logprobs if `logprobs` (see ChatRequest) asks for them. `suffix` is the text that follows (fill in the
+    middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are).
     """
 
     model: str
@@ -98,6 +157,40 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     sampling: SamplingParams = SamplingParams()
     choices: int = 1
     echo: bool = False
+    constraint: Constraint | None = None
+    logprobs: int | None = None
+    suffix: str | None = None
+    best_of: int = 0
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):
+    """Texts (or token ids) to be turned into vectors of length 1.
+
+    `dimensions` keeps the first of each vector and normalises again; None = all.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+
+
+class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, tag="rerank"):
+    """Documents to be scored against a query by a reranking model."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+
+
+class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
+    """Exactly one is given: `text` to be split, `tokens` to be joined, or `chat` to be rendered by its template."""
+
+    model: str
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+    chat: ChatRequest | None = None
+    add_special: bool = False
+    parse_special: bool = True
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +199,24 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class LikelyToken(msgspec.Struct, frozen=True):
+    """A token that stood to be chosen: its text as bytes, and the natural logarithm of its probability."""
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token of the text, and the most likely ones at its place; `logprob` None for a prompt's first token."""
+
+    token: int
+    piece: bytes
+    logprob: float | None
+    top: tuple[LikelyToken, ...] = ()
 
 
 class TextStarted(msgspec.Struct, frozen=True, kw_only=True, tag="text_started"):
@@ -117,25 +228,77 @@ class TextStarted(msgspec.Struct, frozen=True, kw_only=True, tag="text_started")
 class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag="text_delta"):
     """More text of one choice: whole characters only, never a part of a stop string. Never empty.
 
-    `tokens` is how many tokens it stands for.
+    `tokens` is how many tokens it stands for; `logprobs` tells of each of them when asked for.
     """
 
     choice: int
     text: str
     tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
-FinishReason = Literal["stop", "length", "cancelled"]
+class ReasoningDelta(msgspec.Struct, frozen=True, kw_only=True, tag="reasoning_delta"):
+    """More of the thoughts that come before an answer. Never empty."""
+
+    choice: int
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, tag="tool_call_delta"):
+    """A piece of call number `index` (from 0) of one choice. The first has `id` and `name`, the others `arguments`.
+
+    All `arguments` of a call together are one JSON object.
+    """
+
+    choice: int
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 class TextFinished(msgspec.Struct, frozen=True, kw_only=True, tag="text_finished"):
-    """One choice is complete. `stop`: end token or stop string; `length`: max_tokens or the context is full."""
+    """One choice is complete. `stop`: end token or stop string; `length`: max_tokens or the context is full.
+
+    `stopped_by` is the stop string, if one ended it.
+    """
 
     choice: int
     reason: FinishReason
+    stopped_by: str | None = None
     usage: Usage
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
 
 
-GenerationEvent = TextStarted | TextDelta | TextFinished
+class EmbeddingsReady(msgspec.Struct, frozen=True, kw_only=True, tag="embeddings_ready"):
+    """Vectors for inputs from number `first` on: little-endian float32, `dimensions` each, one after the other."""
+
+    first: int
+    dimensions: int
+    vectors: bytes
+
+
+class ScoresReady(msgspec.Struct, frozen=True, kw_only=True, tag="scores_ready"):
+    """How well documents from number `first` on answer the query."""
+
+    first: int
+    scores: tuple[float, ...]
+
+
+class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag="tokenized"):
+    """The tokens with their pieces, and the text that they stand for (a rendered chat's prompt)."""
+
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    text: str
+
+
+GenerationEvent = TextStarted | TextDelta | ReasoningDelta | ToolCallDelta | TextFinished

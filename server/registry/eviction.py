@@ -28,16 +28,15 @@ def choose(
     models hold now, the idle ones included.
     """
     left = dict(used)
+    rest = sorted(idle, key=lambda entry: entry.last_used)
     victims: list[Idle] = []
-    for candidate in sorted(idle, key=lambda entry: entry.last_used):
-        lacking = budget.lacking(left, need)
-        if lacking is None:
-            break
-        if candidate.held.get(lacking, 0) > 0:
-            victims.append(candidate)
-            _subtract(left, candidate.held)
-    if budget.lacking(left, need) is not None:
-        return None
+    while (lacking := budget.lacking(left, need)) is not None:
+        victim = next((entry for entry in rest if entry.held.get(lacking, 0) > 0), None)
+        if victim is None:
+            return None
+        rest.remove(victim)
+        victims.append(victim)
+        _subtract(left, victim.held)
     return [victim.model for victim in _spare(victims, left, need, budget)]
 
 
@@ -45,7 +44,7 @@ def _spare(
     victims: list[Idle], left: dict[PoolId, int], need: Mapping[PoolId, int], budget: MemoryBudget
 ) -> list[Idle]:
     kept = list(victims)
-    for victim in reversed(victims):
+    for victim in sorted(victims, key=lambda entry: entry.last_used, reverse=True):
         back = {pool: left.get(pool, 0) + count for pool, count in victim.held.items()}
         if budget.lacking({**left, **back}, need) is None:
             left.update(back)

@@ -1,16 +1,18 @@
 """Which models are loaded: one worker process each. The hall's loop alone changes them."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from server.core.errors import ServerError
 from server.core.jobs import CancelMode, JobId, Outcome, Work
-from server.core.memory import Footprint
+from server.core.memory import Footprint, readable
 from server.core.models import LoadedFacts, LoadSettings, ModelCard, ModelId, ModelKind
-from server.workers.supervisor import Worker
+from server.workers.supervisor import STOP_GRACE_S, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +31,13 @@ class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resident:
-    """A card with the worker that holds it."""
+    """A card with the worker that holds it. `leaving` once somebody asked it to."""
 
     def __init__(self, card: ModelCard, worker: Worker) -> None:
         self.card = card
         self.worker = worker
         self.facts: LoadedFacts | None = None
+        self.leaving = False
 
 
 OnOutcomes = Callable[[ModelId, list[Outcome]], None]
@@ -47,52 +50,65 @@ class Residents:
     `on_outcomes` gets what they send; `on_death` an end that nobody asked for, with the last lines of output.
     """
 
-    def __init__(self, *, on_outcomes: OnOutcomes, on_death: OnDeath) -> None:
+    def __init__(self, *, on_outcomes: OnOutcomes, on_death: OnDeath, stop_grace_s: float = STOP_GRACE_S) -> None:
         self._on_outcomes = on_outcomes
         self._on_death = on_death
+        self._stop_grace_s = stop_grace_s
         self._by_model: dict[ModelId, Resident] = {}
-        self._leaving: set[ModelId] = set()
 
     def get(self, model: ModelId) -> Resident | None:
         """Return a loading or loaded model."""
         return self._by_model.get(model)
 
     async def load(self, card: ModelCard, settings: LoadSettings) -> LoadedFacts:
-        """Start a worker and load the model into it.
+        """Start a worker and load the model into it. Its death is told only after `watch`, so that it comes in order.
 
         Raises:
-            ServerError: what the engine said; the process has ended by then.
+            ServerError: what the engine said; the process has ended by then. It has also when this is cancelled.
         """
         model = card.id
         began = time.monotonic()
-        worker = await Worker.spawn(model, on_outcomes=lambda items: self._on_outcomes(model, items))
+        worker = await Worker.spawn(model, on_outcomes=partial(self._on_outcomes, model))
         resident = Resident(card, worker)
         self._by_model[model] = resident
         try:
             resident.facts = await worker.load(card, settings)
         except BaseException as error:
-            await worker.stop()
-            self._by_model.pop(model, None)
+            if not isinstance(error, ServerError):
+                # Nobody waits for it any more, and a child that is loading does not listen.
+                worker.kill()
+            await worker.stop(self._stop_grace_s)
+            self._forget(resident)
             if isinstance(error, ServerError):
-                logger.warning("model=%s could not be loaded: %s; last lines: %s", model, error, worker.tail()[-5:])
+                logger.warning("model=%s could not be loaded: %s; last lines: %s", model, error, worker.tail()[-20:])
             raise
         held = sum(resident.facts.footprint.resident.values())
-        logger.info("loaded model=%s in %.1f s using %.2f GiB", model, time.monotonic() - began, held / 1024**3)
-        worker.when_gone(lambda how: self._gone(model, how))
+        logger.info("loaded model=%s in %.1f s using %s", model, time.monotonic() - began, readable(held))
         return resident.facts
+
+    def watch(self, model: ModelId) -> None:
+        """Have the death of a loaded model told from now on; at once when it has died since `load` returned."""
+        resident = self._by_model.get(model)
+        if resident is not None:
+            resident.worker.when_gone(partial(self._gone, resident))
 
     async def leave(self, model: ModelId) -> bool:
         """End the model's process and return when its memory is back; False when its death has been told before."""
         resident = self._by_model.get(model)
         if resident is None:
             return False
-        self._leaving.add(model)
-        await resident.worker.stop()
+        resident.leaving = True
+        await resident.worker.stop(self._stop_grace_s)
+        self._forget(resident)
         logger.info("unloaded model=%s", model)
         return True
 
     def run(self, model: ModelId, job: JobId, work: Work) -> None:
-        """Give a job to the model's worker; a worker that has just died tells it by its death."""
+        """Give a job to the model's worker; a worker that has just died tells it by its death.
+
+        Raises:
+            ProtocolError: the job is too large to travel.
+        """
         resident = self._by_model.get(model)
         if resident is not None:
             resident.worker.run(job, work)
@@ -110,15 +126,18 @@ class Residents:
             resident.worker.kill()
 
     async def close(self) -> None:
-        """End every worker."""
-        for model in list(self._by_model):
-            await self.leave(model)
+        """End every worker, all at the same time."""
+        await asyncio.gather(*(self.leave(model) for model in list(self._by_model)))
 
-    def _gone(self, model: ModelId, how: str) -> None:
-        resident = self._by_model.pop(model, None)
-        if model in self._leaving:
-            self._leaving.discard(model)
-        elif resident is not None:
-            tail = resident.worker.tail()
-            logger.error("model=%s pid=%d died: %s; last lines: %s", model, resident.worker.pid, how, tail[-20:])
-            self._on_death(model, how, tail)
+    def _forget(self, resident: Resident) -> None:
+        # By identity: the model's next worker may have taken the place.
+        if self._by_model.get(resident.card.id) is resident:
+            del self._by_model[resident.card.id]
+
+    def _gone(self, resident: Resident, how: str) -> None:
+        self._forget(resident)
+        if resident.leaving:
+            return
+        model, tail = resident.card.id, resident.worker.tail()
+        logger.error("model=%s pid=%d died: %s; last lines: %s", model, resident.worker.pid, how, tail[-20:])
+        self._on_death(model, how, tail)

@@ -1,0 +1,169 @@
+"""How much memory a card will need once it is loaded: an estimate from header and settings. Pure.
+
+It errs on the large side; the worker's own measurement replaces it after the first load.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import msgspec
+
+from server.core.memory import GIB, MIB, RAM, DeviceProfile, Footprint, PoolId, add
+from server.core.models import ImageFacts, ImageSettings, LoadSettings, ModelCard, TextFacts, TextSettings
+
+# Bytes for a value of the KV cache (the quantised types store blocks of 32 with their scale).
+KV_BYTES: Mapping[str, float] = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+
+TEXT_PROCESS = 96 * MIB  # Python, llama.cpp's libraries and small tables; measured
+IMAGE_PROCESS = 512 * MIB  # torch, diffusers and transformers as imported: 361 MiB measured, and their caches
+GPU_CONTEXT = 400 * MIB  # what a CUDA context takes on the device
+ACTIVATIONS = 12  # float32 rows of the model's width that live at once in a step of llama.cpp
+
+DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+FILE_BYTES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+class _Working(msgspec.Struct, frozen=True):
+    """What one picture of the family's usual size takes in float32, and how many weights its UNet has."""
+
+    peak: int
+    weights: int
+
+
+# float32 SD1.5 at 512x512: 6.5 GiB peak of which 3.97 are weights and 0.4 the process (measured); others by pixels.
+WORKING: Mapping[str, _Working] = {
+    "sd1": _Working(2200 * MIB, 860_000_000),
+    "sd2": _Working(2600 * MIB, 866_000_000),
+    "sdxl": _Working(6 * GIB, 2_567_000_000),
+    "sdxl_refiner": _Working(6 * GIB, 2_300_000_000),
+    "sd3": _Working(6 * GIB, 2_000_000_000),
+    "flux": _Working(6 * GIB, 12_000_000_000),
+}
+SMALLEST_WORKING = 64 * MIB
+
+
+def estimate(
+    card: ModelCard, settings: LoadSettings, devices: Sequence[DeviceProfile], *, vae_bytes: int = 0
+) -> Footprint:
+    """Return the bytes per pool of a card loaded with these settings on this machine.
+
+    `vae_bytes` is the size of the file that replaces the checkpoint's VAE.
+    """
+    if isinstance(settings, TextSettings):
+        return _text(card, settings, devices)
+    return _image(card, settings, devices, vae_bytes)
+
+
+def kv_cache_bytes(facts: TextFacts, settings: TextSettings) -> int:
+    """Return the size of the KV cache of all slots: per token, layer and KV head one key and one value."""
+    per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
+    width = KV_BYTES.get(settings.kv_type, KV_BYTES["f32"])
+    return int(per_token * width * context_per_slot(facts, settings) * settings.slots)
+
+
+def context_per_slot(facts: TextFacts, settings: TextSettings) -> int:
+    """Return how many tokens each slot holds: as set, else the model's own up to the cap."""
+    if settings.context:
+        return settings.context
+    return min(facts.context_length or settings.context_cap, settings.context_cap)
+
+
+def compute_buffer_bytes(facts: TextFacts, settings: TextSettings) -> int:
+    """Return the size of llama.cpp's compute buffer for one micro-batch.
+
+    Logits and activations of every token in float32, and the attention mask; without flash attention also the scores
+    of all heads.
+    """
+    batch, context = settings.batch, context_per_slot(facts, settings)
+    rows = 4 * (facts.vocabulary + ACTIVATIONS * facts.width)
+    attention = 2 * context if settings.flash_attention else 4 * context * (1 + facts.heads)
+    return batch * (rows + attention)
+
+
+def _text(card: ModelCard, settings: TextSettings, devices: Sequence[DeviceProfile]) -> Footprint:
+    facts = card.text or TextFacts()
+    moving = card.size + kv_cache_bytes(facts, settings)
+    compute = compute_buffer_bytes(facts, settings)
+    places = [device for device in devices if device.backend != "cpu"]
+    share = _offloaded_share(facts, settings) if places else 0.0
+    on_device = int(moving * share)
+    resident: list[Mapping[PoolId, int]] = [{RAM: TEXT_PROCESS + moving - on_device}]
+    if on_device:
+        resident.append(_spread(on_device, places))
+        resident.append(_spread(GPU_CONTEXT * len(places), places))
+    working = _spread(compute, places) if on_device else {RAM: compute}
+    return Footprint(resident=add(resident), working=add([working]))
+
+
+def _offloaded_share(facts: TextFacts, settings: TextSettings) -> float:
+    """Return the share of layers (the output layer counts as one) that goes to devices."""
+    layers = facts.layers + 1
+    if settings.gpu_layers < 0:
+        return 1.0
+    return min(settings.gpu_layers, layers) / layers
+
+
+def _spread(count: int, places: Sequence[DeviceProfile]) -> dict[PoolId, int]:
+    """Divide bytes over devices in proportion to their memory, as llama.cpp splits a model."""
+    total = sum(device.total for device in places)
+    if not total:
+        return {places[0].pool: count}
+    return add([{device.pool: count * device.total // total} for device in places])
+
+
+def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile], vae_bytes: int) -> Footprint:
+    place = _chosen(settings, devices)
+    on_device = place is not None and place.backend != "cpu"
+    facts = card.image or ImageFacts()
+    width = _run_bytes(settings.dtype, on_device=on_device)
+    parts = _parts(card, facts, width, _run_bytes(settings.vae_dtype, on_device=on_device), vae_bytes)
+    working = _working(facts, width)
+    if place is None or not on_device:
+        return Footprint(resident={RAM: IMAGE_PROCESS + sum(parts)}, working={RAM: working})
+    resident: list[Mapping[PoolId, int]] = [{RAM: 2 * IMAGE_PROCESS}, {place.pool: GPU_CONTEXT}]
+    if settings.offload == "none":
+        resident.append({place.pool: sum(parts)})
+        return Footprint(resident=add(resident), working={place.pool: working})
+    resident.append({RAM: sum(parts)})
+    moved = max(parts) if settings.offload == "medium" else max(parts) // 4
+    return Footprint(resident=add(resident), working={place.pool: working + moved})
+
+
+def _chosen(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> DeviceProfile | None:
+    """Return the device that the settings name. torch calls AMD devices `cuda`, too."""
+    backend, _, number = settings.device.partition(":")
+    backends = {"auto": ("cuda", "rocm", "xpu", "mps"), "cuda": ("cuda", "rocm")}.get(backend, (backend,))
+    fitting = [device for device in devices if device.backend in backends]
+    index = int(number) if number.isdigit() else 0
+    return fitting[index] if index < len(fitting) else None
+
+
+def _run_bytes(dtype: str, *, on_device: bool) -> int:
+    return DTYPE_BYTES.get(dtype, 2 if on_device else 4)
+
+
+def _parts(card: ModelCard, facts: ImageFacts, width: int, vae_width: int, vae_bytes: int) -> tuple[int, int, int]:
+    """Return the bytes of UNet, VAE and text encoders in the run type; an unread file counts as float16, all UNet."""
+    stored = FILE_BYTES.get(facts.dtype, 2)
+    if not facts.bytes_unet:
+        return card.size * width // stored, vae_bytes * vae_width // stored, 0
+    vae = vae_bytes or facts.bytes_vae
+    return facts.bytes_unet * width // stored, vae * vae_width // stored, facts.bytes_text_encoder * width // stored
+
+
+def _working(facts: ImageFacts, width: int) -> int:
+    """Return what making a picture takes. Activations grow with a model's width, weights with its square."""
+    usual = WORKING.get(facts.family, WORKING["sdxl"])
+    weights = facts.bytes_unet // FILE_BYTES.get(facts.dtype, 2) or usual.weights
+    scale = min(1.0, sqrt(weights / usual.weights))
+    return max(SMALLEST_WORKING, int(usual.peak * scale * width / 4))

@@ -1,0 +1,102 @@
+"""The ledger: settings per model, estimate, measure, remember."""
+
+import asyncio
+import hashlib
+
+import msgspec
+import pytest
+
+from server.core.errors import LoadFailed
+from server.core.memory import GIB, RAM, DeviceProfile, Footprint
+from server.core.models import ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
+from server.registry.footprint import estimate
+from server.registry.hashes import HashCache
+from server.registry.ledger import Ledger
+
+CPU = DeviceProfile(id="cpu", backend="cpu", name="", total=32 * GIB, pool=RAM)
+TEXT = ModelCard(
+    id=ModelId("chat"),
+    name="sub/chat.gguf",
+    kind=ModelKind.TEXT,
+    files=("/m/chat.gguf",),
+    aliases=("gpt-4",),
+    size=GIB,
+    modified=7,
+    text=TextFacts(layers=2, kv_heads=2, key_length=8, value_length=8, context_length=512),
+)
+IMAGE = ModelCard(id=ModelId("paint"), name="paint.safetensors", kind=ModelKind.CHECKPOINT, files=("/m/p",), size=GIB)
+MEASURED = Footprint(resident={RAM: 123}, working={RAM: 4})
+
+
+def ledger(**options):
+    made = {"text": TextSettings(), "image": ImageSettings(), "devices": [CPU], "hashes": HashCache(), **options}
+    return Ledger(**made)
+
+
+@pytest.mark.parametrize("name", ["chat", "sub/chat.gguf", "GPT-4", "Chat"])
+def test_settings_of_one_model_are_found_by_any_of_its_names(name):
+    own = ledger(overrides={name: {"context": 99, "slots": 2, "device": "cpu"}})
+    assert own.settings(TEXT) == TextSettings(context=99, slots=2)
+    assert own.settings(IMAGE) == ImageSettings()
+
+
+def test_settings_that_make_no_sense_refuse_the_load():
+    with pytest.raises(LoadFailed, match="chat"):
+        ledger(overrides={"chat": {"slots": "many"}}).settings(TEXT)
+
+
+def test_pinned_models_are_known_by_any_of_their_names():
+    own = ledger(pinned=("gpt-4",))
+    assert own.is_pinned(TEXT) and not own.is_pinned(IMAGE)
+
+
+def test_a_footprint_is_estimated_then_measured_then_remembered(tmp_path):
+    file = tmp_path / "state" / "footprints.json"
+    own = ledger(file=file)
+    assert own.expected(TEXT) == estimate(TEXT, TextSettings(), [CPU])
+    own.learn(TEXT, MEASURED)
+    assert own.expected(TEXT) == MEASURED
+    assert ledger(file=file).expected(TEXT) == MEASURED
+
+
+def test_what_was_measured_holds_for_the_same_file_and_settings_alone(tmp_path):
+    file = tmp_path / "footprints.json"
+    ledger(file=file).learn(TEXT, MEASURED)
+    changed = msgspec.structs.replace(TEXT, modified=8)
+    assert ledger(file=file).expected(changed) != MEASURED
+    assert ledger(file=file, text=TextSettings(slots=1)).expected(TEXT) != MEASURED
+
+
+def test_a_worker_that_measured_nothing_teaches_nothing():
+    own = ledger()
+    own.learn(TEXT, Footprint())
+    assert own.expected(TEXT) == estimate(TEXT, TextSettings(), [CPU])
+
+
+def test_a_damaged_file_is_ignored(tmp_path):
+    file = tmp_path / "footprints.json"
+    file.write_bytes(b'{"a": 1')
+    assert ledger(file=file).expected(TEXT) == estimate(TEXT, TextSettings(), [CPU])
+
+
+def test_the_vae_of_a_checkpoint_is_found_unless_one_is_set(tmp_path):
+    vae = tmp_path / "v.safetensors"
+    vae.write_bytes(bytes(1000))
+    found = ledger(vae_for=lambda card: str(vae))
+    assert found.settings(IMAGE).vae == str(vae)
+    assert found.expected(IMAGE).resident[RAM] > ledger().expected(IMAGE).resident[RAM]
+    named = ledger(vae_for=lambda card: str(vae), image=ImageSettings(vae="/x"))
+    assert named.settings(IMAGE).vae == "/x"
+
+
+def test_preparing_a_checkpoint_makes_its_hashes_known_and_text_needs_none(tmp_path):
+    model, vae = tmp_path / "m.safetensors", tmp_path / "v.safetensors"
+    model.write_bytes(b"model")
+    vae.write_bytes(b"vae")
+    hashes = HashCache()
+    own = ledger(hashes=hashes, vae_for=lambda card: str(vae))
+    asyncio.run(own.prepare(msgspec.structs.replace(TEXT, files=(str(model),))))
+    assert hashes.known(model) is None
+    asyncio.run(own.prepare(msgspec.structs.replace(IMAGE, files=(str(model),))))
+    assert hashes.known(model) == hashlib.sha256(b"model").hexdigest()
+    assert hashes.known(vae) == hashlib.sha256(b"vae").hexdigest()
