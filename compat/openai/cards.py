@@ -1,0 +1,66 @@
+"""Models as `/v1/models` lists them, and which one answers when a request names none. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from compat.openai import wire
+from server.core.errors import UnknownModel
+from server.core.models import ModelCard, ModelKind
+from server.service.service import ResidentView
+
+LISTED = (ModelKind.TEXT, ModelKind.CHECKPOINT)
+
+_STATUS = {"ready": "loaded", "loading": "loading"}
+_IMAGE = wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("image",))
+_TEXT = wire.ModelArchitecture(input_modalities=("text",), output_modalities=("text",))
+
+
+def states(residents: Sequence[ResidentView]) -> dict[str, str]:
+    """Return the status value of every model that is not simply unloaded."""
+    return {view.model: _STATUS.get(view.state, "unloaded") for view in residents}
+
+
+def entry(card: ModelCard, status: Mapping[str, str]) -> wire.Model:
+    """Return a model's entry in the list."""
+    return wire.Model(
+        id=card.id,
+        created=card.modified,
+        aliases=card.aliases,
+        meta=_meta(card),
+        status=wire.ModelStatus(status.get(card.id, "unloaded")),
+        architecture=_TEXT if card.kind is ModelKind.TEXT else _IMAGE,
+    )
+
+
+def _meta(card: ModelCard) -> wire.ModelMeta:
+    facts = card.text
+    if facts is None:
+        return wire.ModelMeta(size=card.size)
+    return wire.ModelMeta(
+        size=card.size,
+        n_ctx_train=facts.context_length,
+        n_params=facts.parameters,
+        n_vocab=facts.vocabulary,
+        n_embd=facts.width,
+        ftype=facts.quantisation,
+    )
+
+
+def default_model(wanted: str, cards: Sequence[ModelCard], residents: Sequence[ResidentView]) -> str:
+    """Return the text model that answers a request without one.
+
+    That is `wanted` if set, else the only one, else the loaded one that was used last, else the first by name.
+
+    Raises:
+        UnknownModel: there is no text model at all.
+    """
+    if wanted:
+        return wanted
+    usable = sorted((card for card in cards if card.broken is None), key=lambda card: card.name)
+    if not usable:
+        text = "the request names no model, and no text model is registered; put a GGUF file into the models folder"
+        raise UnknownModel(text, model="", close=[])
+    known = {card.id for card in usable}
+    loaded = [view for view in residents if view.model in known and view.state in _STATUS]
+    if loaded:
+        return max(loaded, key=lambda view: view.last_used).model
+    return usable[0].id

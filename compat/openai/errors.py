@@ -1,0 +1,172 @@
+"""What went wrong, in OpenAI's words: one table from core errors to status, type and code.
+
+Clients repeat 408, 409, 429 and every status from 500 on, twice by default. So a mistake of the caller is never a 5xx,
+a passing trouble names a delay, and a lasting one says `x-should-retry: false`.
+"""
+
+import logging
+import re
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+import msgspec
+from litestar.exceptions import HTTPException, SerializationException
+
+from compat.openai import wire
+from server.core import errors as core
+from server.http.disconnect import LEFT, ClientLeft
+from server.http.reply import Reply
+
+logger = logging.getLogger(__name__)
+
+LONGEST_RETRY_S = 60
+_LONGEST_QUOTE = 200
+_INVALID = "invalid_request_error"
+_SERVER = "server_error"
+_UNEXPECTED = "The server had an internal error while answering; its log has the details."
+
+
+class Row(msgspec.Struct, frozen=True):
+    """How a class of errors is told. `retry` is the delay in seconds when the error names none, 0 = do not say."""
+
+    status: int
+    type: str
+    code: str
+    param: str | None = None
+    retry: int = 0
+    lasting: bool = False
+
+
+TABLE: dict[type[core.ServerError], Row] = {
+    core.UnknownModel: Row(404, _INVALID, "model_not_found", "model"),
+    core.InvalidValue: Row(400, _INVALID, "invalid_value"),
+    core.Unsupported: Row(400, _INVALID, "unsupported_parameter"),
+    core.ContextTooLong: Row(400, "exceed_context_size_error", "context_length_exceeded", "messages"),
+    core.BadImage: Row(400, _INVALID, "invalid_image", "messages"),
+    core.BadRequest: Row(400, _INVALID, "bad_request"),
+    core.QueueFull: Row(429, "rate_limit_error", "queue_full", retry=5),
+    core.ModelBusy: Row(503, _SERVER, "model_busy", retry=5),
+    core.ShuttingDown: Row(503, _SERVER, "shutting_down", retry=10),
+    core.NotNow: Row(503, _SERVER, "not_now", retry=5),
+    core.DoesNotFit: Row(507, _SERVER, "insufficient_memory", "model", lasting=True),
+    core.LoadFailed: Row(503, _SERVER, "model_load_failed", "model", retry=10),
+    core.CannotServe: Row(503, _SERVER, "cannot_serve", lasting=True),
+    core.Cancelled: Row(499, _INVALID, "cancelled"),
+    core.WorkerDied: Row(503, _SERVER, "worker_died", retry=1),
+    core.OutOfMemory: Row(503, _SERVER, "insufficient_memory", retry=5),
+    core.ServerError: Row(500, _SERVER, "internal_error"),
+}
+"""The nearest base class of an error in this table decides."""
+
+_HTTP_ROWS: dict[int, Row] = {
+    400: Row(400, _INVALID, "invalid_request"),
+    401: Row(401, _INVALID, "invalid_api_key"),
+    403: Row(403, _INVALID, "forbidden"),
+    404: Row(404, _INVALID, "unknown_url"),
+    405: Row(405, _INVALID, "method_not_allowed"),
+    413: Row(413, _INVALID, "request_too_large"),
+    415: Row(415, _INVALID, "unsupported_media_type"),
+    429: Row(429, "rate_limit_error", "rate_limit_exceeded", retry=5),
+}
+
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"`]+/)+")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+
+def reply(error: Exception) -> Reply:
+    """Return the answer to anything that a handler, the framework or the gate raised.
+
+    What is not foreseen is logged with its traceback and told in a fixed sentence.
+    """
+    match error:
+        case core.ServerError():
+            return _core(error)
+        case ClientLeft():
+            return LEFT
+        case HTTPException():
+            return _http(error)
+        case SerializationException() if isinstance(error.__cause__, Exception):
+            return reply(error.__cause__)
+        case msgspec.DecodeError() | RecursionError() | UnicodeDecodeError() | SerializationException():
+            return _core(body_error(error))
+        case _:
+            logger.error("a request ended with an unexpected error", exc_info=error)
+            return _answer(Row(500, _SERVER, "internal_error"), _UNEXPECTED)
+
+
+def body_error(error: Exception) -> core.InvalidValue:
+    """Return what is wrong with a request's body, from what the decoder raised: the fact `param` is a field's path."""
+    match error:
+        case msgspec.ValidationError():
+            return _validation(str(error))
+        case RecursionError():
+            return core.InvalidValue("The request body is nested too deeply.")
+        case UnicodeDecodeError():
+            return core.InvalidValue("The request body is not valid UTF-8.")
+        case _:
+            return core.InvalidValue("The request body is not valid JSON.")
+
+
+def _validation(text: str) -> core.InvalidValue:
+    found = _PATH.search(text)
+    what = (text[: found.start()] if found else text)[:_LONGEST_QUOTE]
+    path = found.group(1).replace("[...]", "") if found else ""
+    missing = _MISSING.fullmatch(what)
+    if missing:
+        param = f"{path}.{missing.group(1)}" if path else missing.group(1)
+        return core.InvalidValue.of(param, f"Missing required parameter: '{param}'.")
+    if not path:
+        return core.InvalidValue(f"The request body has the wrong type: {what[:1].lower()}{what[1:]}.")
+    return core.InvalidValue.of(path, f"Invalid value for '{path}': {what[:1].lower()}{what[1:]}.")
+
+
+def _core(error: core.ServerError) -> Reply:
+    row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    message = error.message
+    if isinstance(error, core.Broken | core.CannotServe):
+        message = _ADDRESS.sub("0x...", _FOLDERS.sub("", message))
+    param = error.fact("param")
+    extra: dict[str, Any] = {}
+    if isinstance(error, core.ContextTooLong):
+        extra = {"n_prompt_tokens": error.fact("got"), "n_ctx": error.fact("limit")}
+    return _answer(
+        row,
+        message,
+        param=param if isinstance(param, str) else row.param,
+        retry_after=error.fact("retry_after"),
+        extra=extra,
+    )
+
+
+def _http(error: HTTPException) -> Reply:
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("the framework failed", exc_info=error)
+        return _answer(Row(error.status_code, _SERVER, "internal_error"), _UNEXPECTED)
+    row = _HTTP_ROWS.get(error.status_code, Row(error.status_code, _INVALID, "invalid_request"))
+    problem = error.extra[0] if isinstance(error.extra, list) and error.extra else None
+    if isinstance(problem, dict):
+        key, message = str(problem.get("key") or "") or None, str(problem.get("message"))
+        return _answer(row, f"Invalid value for '{key}': {message}", param=key, headers=error.headers)
+    return _answer(row, error.detail or HTTPStatus(error.status_code).phrase, headers=error.headers)
+
+
+def _answer(
+    row: Row,
+    message: str,
+    *,
+    param: str | None = None,
+    retry_after: object = None,
+    extra: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Reply:
+    detail = wire.ErrorDetail(message=message, type=row.type, param=param, code=row.code, **(extra or {}))
+    sent = dict(headers or {})
+    delay = retry_after if isinstance(retry_after, int | float) else row.retry
+    if row.lasting:
+        sent["x-should-retry"] = "false"
+    elif row.retry:
+        sent["retry-after"] = str(min(max(ceil(delay), 1), LONGEST_RETRY_S))
+    return Reply(status=row.status, body=msgspec.json.encode(wire.ErrorBody(detail)), headers=sent)

@@ -1,0 +1,116 @@
+"""Mutated bodies with a fixed seed: whatever comes in, nothing of it is the server's fault."""
+
+import asyncio
+import json
+import random
+import re
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.compat.openai.door import knocking
+from tests.support.fake_service import FakeService
+
+ROUNDS = 400
+LEAK = re.compile(r"0x[0-9a-f]{6,}|/home/|Traceback|site-packages")
+
+CHAT: dict[str, Any] = {
+    "model": "tiny",
+    "messages": [
+        {"role": "system", "content": "be kind", "name": "n"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{"}}],
+        },
+        {"role": "tool", "content": "42", "tool_call_id": "c"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+    "tool_choice": "auto",
+    "temperature": 0.5,
+    "top_p": 1,
+    "top_k": 40,
+    "n": 1,
+    "seed": 5,
+    "stop": ["a"],
+    "logit_bias": {"5": -1},
+    "max_tokens": 5,
+    "stream": False,
+    "stream_options": {"include_usage": True},
+    "chat_template_kwargs": {"enable_thinking": True},
+    "response_format": {"type": "text"},
+    "logprobs": False,
+}
+PLAIN: dict[str, Any] = {
+    "model": "tiny",
+    "prompt": ["a", [1, 2]],
+    "echo": True,
+    "n": 1,
+    "best_of": 1,
+    "stop": "x",
+    "logit_bias": [[5, False]],
+    "logprobs": None,
+    "suffix": None,
+    "stream": True,
+}
+VALUES: list[Any] = [
+    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**64), 1e308, -0.5, "", "x",
+    "\u0000", "\U0001f600" * 9, "x" * 3000,
+    [], [[]], [None], ["a", 1], {}, {"": None}, {"a": {"b": [1]}}, [1] * 200, {str(k): k for k in range(300)},
+]  # fmt: skip
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of everything inside a JSON value."""
+    inner: list[tuple[Any, ...]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        inner += [(*at, key), *places(item, (*at, key))]
+    return inner
+
+
+def mutated(body: dict[str, Any], rng: random.Random) -> bytes:
+    body = deepcopy(body)
+    for _ in range(rng.randint(1, 3)):
+        path = rng.choice(places(body))
+        owner: Any = body
+        for key in path[:-1]:
+            owner = owner[key]
+        if rng.random() < 0.2:
+            del owner[path[-1]]
+        else:
+            owner[path[-1]] = deepcopy(rng.choice(VALUES))
+    encoded = bytearray(json.dumps(body, ensure_ascii=rng.random() < 0.5).encode())
+    if rng.random() < 0.3:
+        for _ in range(rng.randint(1, 4)):
+            encoded[rng.randrange(len(encoded))] = rng.randrange(256)
+    if rng.random() < 0.05:
+        del encoded[rng.randrange(len(encoded)) :]
+    return bytes(encoded)
+
+
+@pytest.mark.parametrize(("path", "body"), [("chat/completions", CHAT), ("completions", PLAIN)])
+def test_no_body_is_the_servers_fault(path: str, body: dict[str, Any]) -> None:
+    rng = random.Random(20_240_601)
+    statuses: dict[int, int] = {}
+
+    async def knock(client: httpx.AsyncClient) -> None:
+        for _ in range(ROUNDS):
+            sent = mutated(body, rng)
+            answered = await client.post(f"/v1/{path}", content=sent)
+            statuses[answered.status_code] = statuses.get(answered.status_code, 0) + 1
+            assert answered.status_code in (200, 400, 404), (answered.status_code, sent)
+            assert not LEAK.search(answered.text), sent
+            if answered.status_code != 200:
+                assert {"message", "type", "param", "code"} <= set(answered.json()["error"]), sent
+
+    async def run() -> None:
+        async with knocking(FakeService()) as client:
+            assert (await client.post(f"/v1/{path}", json=body)).status_code == 200
+            await knock(client)
+
+    asyncio.run(run())
+    assert statuses[200] > ROUNDS / 20 and statuses[400] > ROUNDS / 5
