@@ -1,0 +1,170 @@
+"""The `hearth` command: each verb is a few lines over the rooms."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from server.config import EXIT_BAD_CONFIG, Config, ConfigError, read_config
+from server.core.errors import ServerError
+from server.core.memory import readable
+from server.core.models import ModelKind
+
+EPILOG = "Settings come from config.toml (or --config FILE, or $HEARTH_CONFIG); see config.example.toml."
+
+PULLED_KINDS = ("text", "checkpoint", "lora", "vae", "embedding", "controlnet", "upscaler")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 well, 1 failed, 2 wrong usage, 78 wrong configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = read_config(options.config, flags=_flags(options))
+        run: Callable[[Config, argparse.Namespace], int] = options.run
+        return run(config, options)
+    except ConfigError as error:
+        print(f"hearth: {error}", file=sys.stderr)
+        return EXIT_BAD_CONFIG
+    except ServerError as error:
+        print(f"hearth: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    common.add_argument("--models", action="append", metavar="DIR", help="models folder; may be given more than once")
+    common.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser = argparse.ArgumentParser(
+        prog="hearth", description="One local server for chat and pictures.", epilog=EPILOG
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, parents=[common], help=text, description=text, epilog=EPILOG)
+        made.set_defaults(run=run)
+        return made
+
+    serving = verb("serve", _serve, "start the server")
+    serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serving.add_argument("--port", type=int, metavar="N", help="port to listen on (default 7860)")
+    verb("models", _models, "list the models that are found")
+    verb("check", _check, "read the configuration and the model folders and say what is wrong")
+    verb("devices", _devices, "list the devices and their memory")
+    pulling = verb("pull", _pull, "fetch a model from the hub into the models folder")
+    pulling.add_argument("repo", metavar="REPO[:QUANT]", help="for example Qwen/Qwen3-4B-GGUF:Q4_K_M")
+    pulling.add_argument("--kind", choices=PULLED_KINDS, help="what it is, if that is unclear")
+    describing = verb("openapi", _openapi, "print the descriptions of the doors, or write them")
+    describing.add_argument("--write", type=Path, metavar="DIR", help="write one file a door into this folder")
+    return parser
+
+
+def _flags(options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "models.folders": options.models,
+        "server.log_level": options.log_level,
+        "server.host": getattr(options, "host", None),
+        "server.port": getattr(options, "port", None),
+    }
+
+
+def _serve(config: Config, _: argparse.Namespace) -> int:
+    from server import logs
+    from server.app import House
+    from server.serve import CannotListen, serve
+
+    logs.set_up(config.server.log_level)
+    try:
+        return serve(House(config), say=lambda text: print(text, flush=True))
+    except CannotListen as error:
+        print(f"hearth: {error}", file=sys.stderr)
+        return 1
+
+
+def _models(config: Config, _: argparse.Namespace) -> int:
+    from server.app import make_catalog
+
+    catalog = make_catalog(config)
+    catalog.scan()
+    for card in catalog.cards():
+        note = f"  BROKEN: {card.broken}" if card.broken else ""
+        print(f"{card.kind:<13} {readable(card.size):>10}  {card.id}  [{card.architecture or '-'}]{note}")
+    return 0
+
+
+def _check(config: Config, _: argparse.Namespace) -> int:
+    from server.inspection import problems
+
+    count = 0
+    for problem in problems(config):
+        print(problem)
+        count += 1
+    print(f"{count} problems found" if count else "all is well")
+    return 1 if count else 0
+
+
+def _devices(_: Config, __: argparse.Namespace) -> int:
+    from server.registry.devices import find_devices
+
+    for device in find_devices():
+        print(f"{device.id:<8} {device.backend:<7} {readable(device.total):>10} of {device.pool:<7} {device.name}")
+    return 0
+
+
+def _pull(config: Config, options: argparse.Namespace) -> int:
+    from server.app import state_folder
+    from server.registry.hashes import HashCache
+    from server.registry.hub import hub_source, pull
+
+    folder = Path(config.models.folders[0]).expanduser()
+    state = state_folder(config)
+    progress = _Progress()
+    pulled = pull(
+        options.repo,
+        folder,
+        hub_source(),
+        kind=ModelKind(options.kind) if options.kind else None,
+        progress=progress.show,
+        hashes=HashCache(state / "hashes.json" if state else None),
+    )
+    progress.end()
+    for note in pulled.notes:
+        print(f"note: {note}")
+    for path in pulled.files:
+        print(f"{'ready' if path in pulled.fresh else 'there already'}: {path}")
+    return 0
+
+
+class _Progress:
+    """One line on a terminal that is written over; on a pipe, a line every tenth part."""
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def show(self, done: int, total: int, name: str) -> None:
+        percent = 100 * done // total if total else 0
+        live = sys.stderr.isatty()
+        if percent == self._last or (not live and percent // 10 == self._last // 10):
+            return
+        self._last = percent
+        bar = "#" * (percent // 4)
+        text = f"{name}  [{bar:<25}] {percent:3d} %  {readable(done)} of {readable(total)}"
+        print(f"\r{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._last >= 0 and sys.stderr.isatty():
+            print(file=sys.stderr)
+
+
+def _openapi(config: Config, options: argparse.Namespace) -> int:
+    from server.inspection import descriptions
+
+    for name, text in descriptions(config).items():
+        if options.write is None:
+            print(text)
+        else:
+            options.write.mkdir(parents=True, exist_ok=True)
+            (options.write / f"{name}.json").write_text(text, encoding="utf-8")
+    return 0

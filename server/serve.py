@@ -1,0 +1,177 @@
+"""Runs the house under uvicorn: one socket, gentle ends, and news for systemd.
+
+First SIGTERM or SIGINT: take nothing new, let running jobs end, stop. Second: stop at once. SIGHUP: read the model
+folders again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+
+from server.app import House
+from server.core.models import ModelKind
+from server.notify import Notifier
+
+logger = logging.getLogger(__name__)
+
+LISTEN_FDS_START = 3
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+LAST_WORDS_S = 5
+MAX_HEADER_BYTES = 64 * 1024
+MAX_CONNECTIONS = 1024
+
+
+class CannotListen(Exception):
+    """The address cannot be had; the text says which and why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket: the one that systemd hands over, or a new one.
+
+    Raises:
+        CannotListen: the port is taken, or the address is not one of this machine.
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=LISTEN_FDS_START)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}: {error.strerror}") from error
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        hint = "; is another server running? choose another with --port" if error.errno == 98 else ""
+        raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}{hint}") from error
+    return listening
+
+
+class HouseServer(uvicorn.Server):
+    """uvicorn with our way to begin and to end."""
+
+    def __init__(self, house: House, *, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                house.asgi,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_WORDS_S,
+                limit_concurrency=MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                lifespan="on",
+                ws="none",
+            )
+        )
+        self._house = house
+        self._on_ready = on_ready
+        self._notifier = Notifier.from_environment()
+        self._ending: asyncio.Task[None] | None = None
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._watchdog: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell everybody who waits for it."""
+        self._event_loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.should_exit:
+            return
+        self._notifier.ready("listening")
+        self._watchdog = asyncio.create_task(self._notifier.watchdog(), name="watchdog")
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close what is open."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Have SIGHUP read the model folders again, beside what uvicorn listens to."""
+        before = signal.signal(signal.SIGHUP, self._hang_up)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, end at once at the second."""
+        if self._event_loop is not None:
+            self._event_loop.call_soon_threadsafe(self._exit, sig)
+        else:
+            self.should_exit = True
+
+    def _exit(self, sig: int) -> None:
+        if self._ending is None:
+            logger.info("received %s: taking nothing new, waiting for running jobs", signal.Signals(sig).name)
+            self._ending = asyncio.create_task(self._end(), name="drain")
+        else:
+            logger.info("received %s again: ending now", signal.Signals(sig).name)
+            self._ending.cancel()
+            self.should_exit = self.force_exit = True
+
+    async def _end(self) -> None:
+        self._notifier.stopping("waiting for running jobs")
+        await self._house.drain()
+        self.should_exit = True
+
+    def _hang_up(self, _: int, __: FrameType | None) -> None:
+        if self._event_loop is not None:
+            self._event_loop.call_soon_threadsafe(self._rescan)
+
+    def _rescan(self) -> None:
+        task = asyncio.create_task(self._house.service.rescan(), name="rescan")
+        task.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
+
+
+def banner(house: House, address: str) -> str:
+    """Return what a person who starts the server wants to read."""
+    cards = [card for card in house.service.models(ModelKind.TEXT, ModelKind.CHECKPOINT) if card.broken is None]
+    broken = [card for card in house.service.models() if card.broken is not None]
+    lines = [
+        f"Hearth listens on {address}",
+        f"  OpenAI clients:        base URL {address}/v1   (any API key, unless [auth] sets one)",
+        f"  AUTOMATIC1111 clients: URL {address}",
+    ]
+    for kind, title in ((ModelKind.TEXT, "chat models"), (ModelKind.CHECKPOINT, "checkpoints")):
+        names = [card.id for card in cards if card.kind is kind]
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            lines.append(f"  {title}: {', '.join(names[:8])}{more}")
+    if broken:
+        lines.append(f"  {len(broken)} files cannot be used; `hearth check` says why")
+    if not cards:
+        lines.append("  no models yet: `hearth pull REPO` fetches one, or put GGUF files into models/text and")
+        lines.append("  checkpoints into models/Stable-diffusion; they are seen without a restart")
+    return "\n".join(lines)
+
+
+def serve(house: House, *, say: Callable[[str], None]) -> int:
+    """Serve until a signal ends it; return the exit status.
+
+    Raises:
+        CannotListen: the address cannot be had.
+    """
+    config = house.config.server
+    listening = listen(config.host, config.port)
+    host, port = listening.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    server = HouseServer(house, on_ready=lambda: say(banner(house, f"http://{shown}:{port}")))
+    with listening:
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
