@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     serving = verb("serve", _serve, "start the server")
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", type=int, metavar="N", help="port to listen on (default 7860)")
+    serving.add_argument("--allow-host", action="append", metavar="NAME", help="a further name of this server")
+    serving.add_argument("--allow-origin", action="append", metavar="URL", help="a web page that may call this server")
     verb("models", _models, "list the models that are found")
     verb("check", _check, "read the configuration and the model folders and say what is wrong")
     verb("devices", _devices, "list the devices and their memory")
@@ -67,6 +69,8 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
         "server.log_level": options.log_level,
         "server.host": getattr(options, "host", None),
         "server.port": getattr(options, "port", None),
+        "server.allowed_hosts": getattr(options, "allow_host", None),
+        "server.allowed_origins": getattr(options, "allow_origin", None),
     }
 
 

@@ -17,6 +17,7 @@ import uvicorn
 
 from server.app import House
 from server.core.models import ModelKind
+from server.http import wire
 from server.notify import Notifier
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class HouseServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 house.asgi,
+                http=wire.protocol(),
+                proxy_headers=False,  # who may do what is decided by the real address
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -82,6 +85,7 @@ class HouseServer(uvicorn.Server):
         self._ending: asyncio.Task[None] | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._watchdog: asyncio.Task[None] | None = None
+        self._rescanning: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then tell everybody who waits for it."""
@@ -135,8 +139,12 @@ class HouseServer(uvicorn.Server):
             self._event_loop.call_soon_threadsafe(self._rescan)
 
     def _rescan(self) -> None:
-        task = asyncio.create_task(self._house.service.rescan(), name="rescan")
-        task.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
+        self._rescanning = asyncio.create_task(self._read_folders(), name="rescan")
+
+    async def _read_folders(self) -> None:
+        self._notifier.reloading("reading the model folders")
+        await self._house.service.rescan()
+        self._notifier.ready("listening")
 
 
 def banner(house: House, address: str) -> str:
