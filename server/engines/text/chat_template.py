@@ -1,0 +1,201 @@
+"""Messages -> the prompt a model was trained on, by the Jinja template in its file.
+
+A template is code from a stranger. It runs in Jinja's immutable sandbox with the functions that templates are written
+for (`raise_exception`, `strftime_now`, `tojson`), within limits of time and length. Whatever goes wrong in it is told
+as InvalidValue with the template's own words.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from jinja2 import Template, nodes
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from server.core.errors import InvalidValue
+from server.engines.text.deadline import Deadline, TookTooLong
+
+TIME_LIMIT_S = 2.0
+LENGTH_LIMIT = 4 * 1024 * 1024
+_REASON_LIMIT = 500
+_NEEDLE = "needle in a haystack"
+
+Json = dict[str, Any]
+
+
+class TemplateRefused(TemplateError):
+    """The template called `raise_exception`: it does not take such a conversation."""
+
+
+class ChatTemplate:
+    """A compiled template. A source that does not compile is refused by the first use, not before."""
+
+    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+        self._source = source
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._template: Template | None = None
+        self._probed: tuple[bool, bool] | None = None
+
+    @property
+    def knows_tools(self) -> bool:
+        """Tell whether the template looks at `tools` at all."""
+        return "tools" in self._source
+
+    def render(
+        self,
+        messages: Sequence[Json],
+        *,
+        tools: Sequence[Json] = (),
+        options: Mapping[str, object] | None = None,
+        open_turn: bool = True,
+    ) -> str:
+        """Return the prompt for a conversation whose contents are strings.
+
+        Args:
+            messages: dicts with `role`, `content` (a string) and what the template may look at besides.
+            tools: descriptions of functions in JSON schema's terms.
+            options: further variables; those of the template's own contract cannot be overridden.
+            open_turn: whether to open the turn of the assistant.
+
+        Raises:
+            InvalidValue: the template is broken, refuses the conversation, or exceeds its limits.
+        """
+        takes_system, wants_parts = self._probe()
+        conversation = list(messages) if takes_system else fold_system(messages)
+        try:
+            return self._run(conversation, tools, options, open_turn, wants_parts)
+        except TemplateRefused as refusal:
+            folded = fold_system(conversation)
+            if folded == conversation:
+                _refuse(refusal)
+            try:
+                return self._run(folded, tools, options, open_turn, wants_parts)
+            except Exception:
+                _refuse(refusal)
+        except Exception as error:  # a template can raise anything Python can
+            _refuse(error)
+
+    def _probe(self) -> tuple[bool, bool]:
+        """Find out once whether the template shows system messages and whether it wants contents as lists of parts."""
+        if self._probed is None:
+            user = {"role": "user", "content": "x"}
+            wants_parts = not self._shows([{"role": "user", "content": _NEEDLE}], False) and self._shows(
+                [{"role": "user", "content": _NEEDLE}], True
+            )
+            system = [{"role": "system", "content": _NEEDLE}, user]
+            folds = not self._shows(system, wants_parts) and self._shows(fold_system(system), wants_parts)
+            self._probed = (not folds, wants_parts)
+        return self._probed
+
+    def _shows(self, messages: list[Json], parts: bool) -> bool:
+        try:
+            return _NEEDLE in self._run(messages, (), None, True, parts)
+        except Exception:  # what is wrong is told by the render of the real conversation
+            return False
+
+    def _run(
+        self,
+        messages: Sequence[Json],
+        tools: Sequence[Json],
+        options: Mapping[str, object] | None,
+        open_turn: bool,
+        parts: bool,
+    ) -> str:
+        variables = {
+            **(options or {}),
+            **self._tokens,
+            "messages": [_with_parts(message) for message in messages] if parts else list(messages),
+            "tools": list(tools) or None,
+            "add_generation_prompt": open_turn,
+            "raise_exception": _raise_exception,
+            "strftime_now": _strftime_now,
+        }
+        pieces: list[str] = []
+        length = 0
+        with Deadline(TIME_LIMIT_S):
+            for piece in self._compiled().generate(variables):
+                length += len(piece)
+                if length > LENGTH_LIMIT:
+                    raise SecurityError(f"its result is longer than {LENGTH_LIMIT} characters")
+                pieces.append(piece)
+        return "".join(pieces)
+
+    def _compiled(self) -> Template:
+        if self._template is None:
+            environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
+            environment.filters["tojson"] = _tojson
+            self._template = environment.from_string(self._source)
+        return self._template
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}`: trainers mark the assistant's words with it; for a prompt only what is inside counts."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja's own class attribute
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return the statements between the tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox with the two operators guarded by which a short template makes a huge value."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse products of sequences over the length limit, and large powers."""
+        if operator == "**" and not (abs(left) <= 2**32 and abs(right) <= 64):
+            raise SecurityError("it computes a power that is too large")
+        if operator == "*":
+            for sequence, count in ((left, right), (right, left)):
+                if hasattr(sequence, "__len__") and isinstance(count, int) and len(sequence) * count > LENGTH_LIMIT:
+                    raise SecurityError("it repeats a text too often")
+        return super().call_binop(context, operator, left, right)
+
+
+def fold_system(messages: Sequence[Json]) -> list[Json]:
+    """Return the conversation with a leading system message put in front of the first user message."""
+    if not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, rest = messages[0], list(messages[1:])
+    if rest and rest[0]["role"] == "user":
+        first = rest.pop(0)
+        return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+    return [{**system, "role": "user"}, *rest]
+
+
+def _with_parts(message: Json) -> Json:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateRefused(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.datetime.now().astimezone().strftime(form)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Write JSON as transformers does in templates: no escapes for HTML, no escapes outside ASCII."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    if isinstance(error, TookTooLong):
+        reason = f"it ran for more than {TIME_LIMIT_S:g} s"
+    else:
+        reason = str(error)[:_REASON_LIMIT] or type(error).__name__
+    raise InvalidValue.of("messages", f"the model's chat template refused this conversation: {reason}") from error

@@ -1,0 +1,131 @@
+"""A chat request -> the token ids of its prompt: contents as the template wants them, control tokens kept apart."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from server.core.errors import InvalidValue, Unsupported
+from server.core.text import ChatRequest, Message, PicturePart, Tool, ToolCall
+from server.engines.text import fallback_templates
+from server.engines.text.chat_template import ChatTemplate, Json
+from server.engines.text.control_text import ControlText, Stretch, map_texts, texts_in
+from server.engines.text.prefix import Tokens
+from server.engines.text.vocabulary import Vocabulary
+
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+
+
+class ConversationPrompts:
+    """Makes prompts of conversations for one model.
+
+    `stops` end a reply besides the model's end token; only a model without a template and turn tokens has any.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, template: str | None, context: int) -> None:
+        fallback = fallback_templates.choose(vocabulary.control) if template is None else None
+        source = template if fallback is None else fallback.source
+        self.stops = () if fallback is None else fallback.stops
+        self._vocabulary = vocabulary
+        self._context = context
+        self._control = ControlText(vocabulary.control)
+        self._template = ChatTemplate(
+            source or "", bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
+        )
+
+    def tokens(self, request: ChatRequest) -> Tokens:
+        """Return the prompt's ids [n].
+
+        Raises:
+            InvalidValue: no messages, an unknown role, or the template refuses them.
+            Unsupported: pictures, or tools that the template would not show to the model.
+            ContextTooLong: it is hopelessly too long; whether the ids fit is for the caller to check.
+        """
+        _check(request)
+        if request.tools and not self._template.knows_tools:
+            raise Unsupported.of("tools", "the chat template of this model has no place for tools")
+        parts = [
+            self._vocabulary.tokenise(part.text, special=part.special, room=self._context)
+            for part in self._stretches(request)
+        ]
+        return self._vocabulary.with_bos(np.concatenate(parts) if parts else np.empty(0, np.int32))
+
+    def _stretches(self, request: ChatRequest) -> list[Stretch]:
+        messages = [_message(message) for message in request.messages]
+        tools = [_tool(tool) for tool in request.tools]
+        options = dict(request.template_options)
+        mark = self._control.choose_mark(texts_in([messages, tools, options]))
+
+        def keep_text(text: str) -> str:
+            return self._control.mark(text, mark)
+
+        messages = [
+            {key: value if key == "role" else map_texts(value, keep_text) for key, value in message.items()}
+            for message in messages
+        ]
+        tools, options = map_texts(tools, keep_text), map_texts(options, keep_text)
+        if not request.continue_final:
+            return self._control.split(self._template.render(messages, tools=tools, options=options), mark)
+        rendered = self._template.render(messages, tools=tools, options=options, open_turn=False)
+        return self._control.split(_cut_after(rendered, messages[-1]["content"]), mark)
+
+
+def _check(request: ChatRequest) -> None:
+    if not request.messages:
+        raise InvalidValue.of("messages", "a conversation needs at least one message")
+    for message in request.messages:
+        if message.role not in _ROLES:
+            raise InvalidValue.of("messages", f"role {message.role!r} is not one of {', '.join(sorted(_ROLES))}")
+        if any(isinstance(part, PicturePart) for part in message.parts):
+            raise Unsupported.of("messages", "this model takes text only, no pictures")
+    if request.continue_final and request.messages[-1].role != "assistant":
+        raise InvalidValue.of("messages", "only a last message of the assistant can be continued")
+
+
+def _cut_after(rendered: str, content: str) -> str:
+    """Return the prompt up to the end of the last message's content, which templates may have stripped."""
+    for text in (content, content.rstrip(), content.strip()):
+        found = rendered.rfind(text) if text else -1
+        if found >= 0:
+            return rendered[: found + len(text)]
+    raise InvalidValue.of("messages", "the chat template does not show the last message, so it cannot be continued")
+
+
+def _message(message: Message) -> Json:
+    made: Json = {"role": message.role, "content": "\n".join(_texts(message))}
+    if message.name is not None:
+        made["name"] = message.name
+    if message.tool_call_id is not None:
+        made["tool_call_id"] = message.tool_call_id
+    if message.reasoning is not None:
+        made["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        made["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    return made
+
+
+def _texts(message: Message) -> Sequence[str]:
+    return [part.text for part in message.parts if not isinstance(part, PicturePart)]
+
+
+def _tool_call(call: ToolCall) -> Json:
+    function = {"name": call.name, "arguments": _parsed(call.arguments)}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _tool(tool: Tool) -> Json:
+    try:
+        parameters = json.loads(tool.parameters)
+    except ValueError as error:
+        raise InvalidValue.of("tools", f"the parameters of tool {tool.name!r} are not JSON: {error}") from None
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _parsed(arguments: str) -> Any:
+    """Return the arguments as a value, which is what templates expect; text that is no JSON stays text."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments

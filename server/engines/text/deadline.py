@@ -1,0 +1,46 @@
+"""Ends pure-Python work that takes too long: the way out of a chat template that loops for ever."""
+
+import ctypes
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class TookTooLong(Exception):
+    """The work inside a `Deadline` ran out of time."""
+
+
+class Deadline:
+    """Raises `TookTooLong` inside its own `with` block once the time is up, whatever Python code runs there.
+
+    The exception is put into this thread by a timer, so that no cooperation is needed; code inside one long call of C
+    is not interrupted until it returns. Usable once.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._over = False
+        self._timer = threading.Timer(seconds, self._fire)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._over = True
+            self._raise(None)  # takes back an exception that was sent but has not arrived
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        with self._lock:
+            if not self._over:
+                self._raise(TookTooLong)
+
+    def _raise(self, error: type[Exception] | None) -> None:
+        target = ctypes.py_object(error) if error is not None else None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), target)

@@ -1,0 +1,196 @@
+"""Owners of llama.cpp's model and context: each native object belongs to one Python object and is freed once.
+
+Nothing here knows of requests. Pointers never leave this module but through the methods.
+"""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from server.core.errors import LoadFailed
+from server.core.models import TextSettings
+from server.engines.text.batch import Batch
+from server.engines.text.native_log import LogTap
+
+_KV_TYPES = {
+    "f32": llama_cpp.GGML_TYPE_F32,
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q5_1": llama_cpp.GGML_TYPE_Q5_1,
+    "q5_0": llama_cpp.GGML_TYPE_Q5_0,
+    "q4_1": llama_cpp.GGML_TYPE_Q4_1,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+    "iq4_nl": llama_cpp.GGML_TYPE_IQ4_NL,
+}
+
+
+class Model:
+    """A loaded GGUF file. `pointer` is for the owners of what is made from it."""
+
+    def __init__(self, path: Path, gpu_layers: int, report: Callable[[float], None], log: LogTap) -> None:
+        """Load the weights; blocks until done.
+
+        Raises:
+            LoadFailed: llama.cpp refused the file; the message has its own words.
+        """
+        self.pointer: Any = None
+        progress = _Progress(report)
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
+        pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        del callback
+        if progress.error is not None:
+            if pointer:
+                llama_cpp.llama_model_free(pointer)
+            raise progress.error
+        if not pointer:
+            raise LoadFailed(f"llama.cpp could not load {path.name!r}: {_reason(log, path)}")
+        self.pointer = pointer
+        self.context_trained = int(llama_cpp.llama_model_n_ctx_train(pointer))
+        self.size = int(llama_cpp.llama_model_size(pointer))
+        self.is_recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
+        )
+        self.is_decoder = bool(
+            llama_cpp.llama_model_has_decoder(pointer) and not llama_cpp.llama_model_has_encoder(pointer)
+        )
+
+    @property
+    def file_type(self) -> str:
+        """Return the quantisation's name as llama.cpp writes it, such as `Q4_K - Medium`."""
+        name = llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self.pointer))
+        return name.decode("utf-8", "replace") if name else ""
+
+    def chat_template(self) -> str | None:
+        """Return the template in the file's metadata, None when there is none."""
+        source = llama_cpp.llama_model_chat_template(self.pointer, None)
+        return source.decode("utf-8", "replace") if source else None
+
+    def close(self) -> None:
+        """Free the weights; may be called twice. Contexts must be closed before."""
+        if self.pointer:
+            llama_cpp.llama_model_free(self.pointer)
+            self.pointer = None
+
+
+class Context:
+    """The caches of all sequences and the buffers of one computation.
+
+    Every sequence has a stream of its own in the cache, which keeps unrelated sequences from paying for each other.
+    """
+
+    def __init__(self, model: Model, settings: TextSettings, *, context: int, threads: int, log: LogTap) -> None:
+        """Allocate room for `settings.slots` sequences of `context` tokens.
+
+        Raises:
+            LoadFailed: llama.cpp refused these settings or found no memory for them.
+        """
+        self.pointer: Any = None
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = context * settings.slots
+        params.n_seq_max = settings.slots
+        params.n_batch = params.n_ubatch = max(settings.batch, settings.slots)
+        # One row of logits per sequence is all that is asked for; a row per batch token would reserve n_batch rows.
+        params.n_outputs_max = settings.slots
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = (
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
+            if settings.flash_attention
+            else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = kv_type(settings.kv_type)
+        params.kv_unified = False
+        params.no_perf = True
+        pointer = llama_cpp.llama_init_from_model(model.pointer, params)
+        if not pointer:
+            raise LoadFailed(f"llama.cpp could not make a context: {_reason(log)}")
+        self.pointer = pointer
+        self._memory: Any = llama_cpp.llama_get_memory(pointer)
+        self._width = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.pointer)))
+        self._rows: npt.NDArray[np.float32] = np.zeros((0, self._width), np.float32)
+        self._rows_at = 0
+        self.batch_size = int(llama_cpp.llama_n_batch(pointer))
+        self.length = int(llama_cpp.llama_n_ctx_seq(pointer))
+
+    @property
+    def has_memory(self) -> bool:
+        """Tell whether the model keeps a cache at all; encoders do not."""
+        return bool(self._memory)
+
+    def decode(self, batch: Batch) -> int:
+        """Compute the batch; blocks. Return 0, 1 when the cache has no room, or another code for a failure."""
+        return int(llama_cpp.llama_decode(self.pointer, batch.native))
+
+    def synchronise(self) -> None:
+        """Wait until the last batch is computed; accelerators work on after `decode` has returned."""
+        llama_cpp.llama_synchronize(self.pointer)
+
+    def logits(self, count: int) -> npt.NDArray[np.float32]:
+        """Return the logits [count, vocabulary] of the last batch's outputs, in the order of the batch.
+
+        It is a view of the library's buffer: valid until the next `decode`, and free to be changed.
+        """
+        address = ctypes.cast(llama_cpp.llama_get_logits(self.pointer), ctypes.c_void_p).value or 0
+        if address != self._rows_at or count > len(self._rows):
+            buffer = (ctypes.c_float * (count * self._width)).from_address(address)
+            self._rows = np.ctypeslib.as_array(buffer).reshape(count, self._width)
+            self._rows_at = address
+        return self._rows[:count]
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the cache of `target` equal to that of `source`. Streams are only copied whole; trim it afterwards."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def trim(self, sequence: int, length: int) -> bool:
+        """Forget everything of a sequence from position `length` on; False when the model cannot forget a part."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    def close(self) -> None:
+        """Free the caches; may be called twice."""
+        if self.pointer:
+            self._rows = np.zeros((0, self._width), np.float32)
+            llama_cpp.llama_free(self.pointer)
+            self.pointer = None
+
+
+def kv_type(name: str) -> int:
+    """Return ggml's number for a cache type such as `f16` or `q8_0`; raise LoadFailed for an unknown one."""
+    try:
+        return int(_KV_TYPES[name])
+    except KeyError:
+        raise LoadFailed(f"kv_type {name!r} is not one of {', '.join(_KV_TYPES)}") from None
+
+
+class _Progress:
+    """The library's progress callback: passes on whole percents, stops the load when the listener fails."""
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+        self._percent = -1
+        self.error: Exception | None = None
+
+    def __call__(self, fraction: float, _: object) -> bool:
+        if int(fraction * 100) != self._percent:
+            self._percent = int(fraction * 100)
+            try:
+                self._report(fraction)
+            except Exception as error:  # an exception cannot pass through C; it is raised again after the load
+                self.error = error
+                return False
+        return True
+
+
+def _reason(log: LogTap, path: Path | None = None) -> str:
+    lines = log.complaints()
+    text = lines[0] if lines else "it gave no reason"
+    return text.replace(str(path), path.name) if path is not None else text

@@ -1,0 +1,54 @@
+"""The state of one sequence of the context: which tokens its cache holds and which reply runs in it."""
+
+import numpy as np
+
+from server.engines.text.prefix import SlotView, Tokens
+from server.engines.text.reply import Reply
+
+
+class CachedSequence:
+    """A mirror of one native sequence. The engine keeps it in step with what it asks the context to do."""
+
+    def __init__(self, number: int, context: int) -> None:
+        self.id = number
+        self.reply: Reply | None = None
+        self.last_used = 0
+        self.length = 0
+        self._buffer = np.zeros(context, np.int32)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Return what the cache holds [length]; a view that the next change overwrites."""
+        return self._buffer[: self.length]
+
+    @property
+    def unfinished(self) -> int:
+        """Return how many prompt tokens are still to be computed, 0 when the reply runs or there is none."""
+        return 0 if self.reply is None or self.reply.running else len(self.reply.prompt) - self.length
+
+    def view(self) -> SlotView:
+        """Return what the placement of prompts needs to know."""
+        reply = self.reply
+        return SlotView(
+            id=self.id,
+            tokens=self.tokens,
+            promised=reply.prompt if reply is not None and not reply.running else None,
+            live=reply is not None,
+            last_used=self.last_used,
+        )
+
+    def inherit(self, other: "CachedSequence", length: int) -> None:
+        """Take over the first `length` tokens of another sequence, or of itself."""
+        if other is not self:
+            self._buffer[:length] = other._buffer[:length]
+        self.length = length
+
+    def extend(self, tokens: Tokens) -> None:
+        """Note that these tokens [n] are in the cache now."""
+        self._buffer[self.length : self.length + len(tokens)] = tokens
+        self.length += len(tokens)
+
+    def append(self, token: int) -> None:
+        """Note that one more token is in the cache."""
+        self._buffer[self.length] = token
+        self.length += 1

@@ -1,0 +1,118 @@
+"""The tokens of a model: text to ids, ids to bytes, and which ids mean something special."""
+
+import ctypes
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from server.core.errors import ContextTooLong, InvalidValue
+from server.engines.text.native import Model
+from server.engines.text.prefix import Tokens
+
+_CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+_PIECE_BYTES = 256
+
+
+class Vocabulary:
+    """Borrowed from a model; must not be used after the model is closed.
+
+    `size` ids, `bos` and `eos` (None when there is none), `ends` the ids that end a reply, `control` the texts of the
+    ids that are no text (`<|im_start|>`, `</s>`), `suppressed` ids the model's maker forbids. `longest` is how many
+    bytes a token stands for at most.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._pointer: Any = llama_cpp.llama_model_get_vocab(model.pointer)
+        self._pieces: dict[int, bytes] = {}
+        self.size = int(llama_cpp.llama_vocab_n_tokens(self._pointer))
+        self.bos = self._special(llama_cpp.llama_vocab_bos(self._pointer))
+        self.eos = self._special(llama_cpp.llama_vocab_eos(self._pointer))
+        self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer)) and self.bos is not None
+        self.ends = frozenset(i for i in range(self.size) if llama_cpp.llama_vocab_is_eog(self._pointer, i))
+        texts = [self.text(i) for i in range(self.size)]
+        self.longest = max(len(text.encode()) for text in texts)
+        self.control = tuple(
+            text for i, text in enumerate(texts) if text and llama_cpp.llama_vocab_get_attr(self._pointer, i) & _CONTROL
+        )
+        self.suppressed = self._suppressed()
+
+    def text(self, token: int | None) -> str:
+        """Return how the vocabulary writes a token; empty for None."""
+        if token is None:
+            return ""
+        raw = llama_cpp.llama_vocab_get_text(self._pointer, token)
+        return raw.decode("utf-8", "replace") if raw else ""
+
+    def tokenise(self, text: str, *, special: bool, room: int) -> Tokens:
+        """Return the ids [n] of a text without any added ones.
+
+        With `special`, control tokens written in the text become those tokens; without, they stay text. A text of so
+        many bytes that it cannot become `room` tokens is refused unread: megabytes would hold up everybody else.
+
+        Raises:
+            ContextTooLong: `got` is then the least that the text can become.
+        """
+        data = text.encode("utf-8", "replace")
+        if len(data) > room * self.longest:
+            raise ContextTooLong.of(room, -(-len(data) // self.longest))
+        return self._ids(data, special)
+
+    def _ids(self, data: bytes, special: bool) -> Tokens:
+        room = len(data) + 16
+        for _ in range(2):
+            ids = np.empty(room, np.int32)
+            pointer = ids.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
+            count = int(llama_cpp.llama_tokenize(self._pointer, data, len(data), pointer, room, False, special))
+            if count >= 0:
+                return ids[:count].copy()
+            room = -count
+            if room > 2**31 - 1:
+                break
+        raise InvalidValue.of("prompt", "the text is too long to be tokenised")
+
+    def with_bos(self, tokens: Tokens) -> Tokens:
+        """Return the ids with the begin token in front, if the model wants one and it is not there yet."""
+        if self.adds_bos and (len(tokens) == 0 or tokens[0] != self.bos):
+            return np.concatenate([np.array([self.bos], np.int32), tokens])
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes a token stands for; none for control tokens."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._read_piece(token)
+        return piece
+
+    def detokenise(self, tokens: Tokens) -> str:
+        """Return the text of a whole prompt [n], control tokens written out, an added begin token left out."""
+        # The library strips the space that tokenising put in front only when no begin token precedes it.
+        begun = self.adds_bos and len(tokens) > 0 and tokens[0] == self.bos
+        ids = np.ascontiguousarray(tokens[1:] if begun else tokens, np.int32)
+        pointer = ids.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
+        room = 16 + 8 * len(ids)
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(room)
+            count = int(llama_cpp.llama_detokenize(self._pointer, pointer, len(ids), buffer, room, False, True))
+            if count >= 0:
+                return buffer.raw[:count].decode("utf-8", "replace")
+            room = -count
+        return ""
+
+    def _read_piece(self, token: int) -> bytes:
+        room = _PIECE_BYTES
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(room)
+            count = int(llama_cpp.llama_token_to_piece(self._pointer, token, buffer, room, 0, False))
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+        return b""
+
+    def _special(self, token: int) -> int | None:
+        return None if token == llama_cpp.LLAMA_TOKEN_NULL else int(token)
+
+    def _suppressed(self) -> tuple[int, ...]:
+        count = ctypes.c_int32(0)
+        ids = llama_cpp.llama_vocab_get_suppress_tokens(self._pointer, ctypes.byref(count))
+        return tuple(int(ids[i]) for i in range(count.value)) if ids else ()
