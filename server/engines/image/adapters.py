@@ -1,0 +1,92 @@
+"""LoRAs merged into the weights for a job, and taken out again to the last bit.
+
+Merged weights are new tensors; the originals are kept and put back, never computed back. A set of LoRAs stays merged
+until a job wants another one, for the next job mostly wants the same.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from server.core.errors import LoadFailed
+from server.core.image import LoraRef
+from server.engines.image.checkpoint import Checkpoint
+from server.engines.image.lora import Layer, layers, read_groups
+from server.engines.image.lora_kinds import change
+
+Key = tuple[str, int, float, float]
+
+
+class Adapters:
+    """Owns the changes that LoRAs make to one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, *, allow_pickle: bool) -> None:
+        self._layers = layers(checkpoint)
+        self._allow_pickle = allow_pickle
+        self._originals: dict[nn.Parameter, torch.Tensor] = {}
+        self._merged: tuple[Key, ...] = ()
+        self._notes: tuple[str, ...] = ()
+
+    def use(self, refs: Sequence[LoraRef]) -> tuple[str, ...]:
+        """Merge exactly these LoRAs, in order, and return notes on what was left out."""
+        wanted = tuple(_key(ref) for ref in refs)
+        if wanted == self._merged:
+            return self._notes
+        self.clear()
+        self._notes = tuple(note for ref in refs for note in self._merge(ref))
+        self._merged = wanted
+        return self._notes
+
+    def clear(self) -> None:
+        """Put all original weights back."""
+        for parameter, original in self._originals.items():
+            parameter.data = original
+        self._originals.clear()
+        self._merged = ()
+        self._notes = ()
+
+    def _merge(self, ref: LoraRef) -> list[str]:
+        try:
+            groups = read_groups(Path(ref.path), allow_pickle=self._allow_pickle)
+        except LoadFailed as error:
+            return [f"LoRA {ref.name!r} was left out: {error.message}"]
+        known = {name: group for name, group in groups.items() if name in self._layers}
+        if not known:
+            return [f"LoRA {ref.name!r} was left out: it is for another kind of model"]
+        unfit = 0
+        for name, group in known.items():
+            layer = self._layers[name]
+            unfit += not self._add(layer, group, ref.text_weight if layer.is_text else ref.unet_weight)
+        return [f"LoRA {ref.name!r}: {unfit} of {len(known)} layers are of an unknown kind or size"] if unfit else []
+
+    def _add(self, layer: Layer, group: dict[str, torch.Tensor], multiplier: float) -> bool:
+        """Add one layer's change; tell whether it fitted."""
+        weight = layer.module.weight
+        assert isinstance(weight, nn.Parameter)
+        with torch.no_grad():
+            found = change(group, weight)
+            if found is None:
+                return False
+            if multiplier == 0.0:
+                return True
+            self._change(weight, found.weight, multiplier)
+            bias = layer.module.bias
+            if isinstance(bias, nn.Parameter):
+                self._change(bias, found.bias, multiplier)
+        return True
+
+    def _change(self, parameter: nn.Parameter, delta: torch.Tensor | None, multiplier: float) -> None:
+        if delta is None or delta.numel() != parameter.numel():
+            return
+        self._originals.setdefault(parameter, parameter.data)
+        parameter.data = (parameter.data + delta.reshape(parameter.shape) * multiplier).to(parameter.dtype)
+
+
+def _key(ref: LoraRef) -> Key:
+    try:
+        changed = Path(ref.path).stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return ref.path, changed, ref.text_weight, ref.unet_weight

@@ -1,0 +1,112 @@
+"""Textual inversions: vectors that stand for a name in prompts (a1111-api.md 4.4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from server.core.errors import LoadFailed
+from server.core.image import EmbeddingRef
+from server.engines.image.chunks import ROOM, Found
+from server.engines.image.clip.tokenizer import ClipTokenizer
+from server.engines.image.tensor_files import flat, is_pickle, load_pickle, open_tensors
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Vectors [count, width] and the token ids of the name they stand for."""
+
+    name: str
+    ids: tuple[int, ...]
+    vectors: torch.Tensor
+
+
+class EmbeddingIndex:
+    """Finds embeddings by the tokens of their names, longest name first."""
+
+    def __init__(self, embeddings: Iterable[Embedding]) -> None:
+        self._by_first: dict[int, list[Embedding]] = {}
+        for each in sorted(embeddings, key=lambda each: len(each.ids), reverse=True):
+            self._by_first.setdefault(each.ids[0], []).append(each)
+
+    def find(self, tokens: Sequence[int], position: int) -> Found | None:
+        """Return the embedding whose name's tokens stand at `position`."""
+        for each in self._by_first.get(tokens[position], ()):
+            if tuple(tokens[position : position + len(each.ids)]) == each.ids:
+                return Found(each.name, len(each.ids), each.vectors.shape[0])
+        return None
+
+
+class EmbeddingShelf:
+    """Keeps the embeddings that jobs named, so that a file is read once as long as it does not change."""
+
+    def __init__(self, tokenizer: ClipTokenizer, width: int, *, allow_pickle: bool) -> None:
+        self._tokenizer = tokenizer
+        self._width = width
+        self._allow_pickle = allow_pickle
+        self._kept: dict[str, tuple[float, Embedding | str]] = {}
+
+    def take(self, refs: Iterable[EmbeddingRef], mentioned: str) -> tuple[list[Embedding], list[str]]:
+        """Return the embeddings whose names occur in the text `mentioned`, and notes on those that cannot be used."""
+        found, notes = [], []
+        text = mentioned.lower()
+        for ref in refs:
+            if ref.name.lower() not in text:
+                continue
+            embedding = self._get(ref)
+            if isinstance(embedding, str):
+                notes.append(f"embedding {ref.name!r} was left out: {embedding}")
+            else:
+                found.append(embedding)
+        return found, notes
+
+    def _get(self, ref: EmbeddingRef) -> Embedding | str:
+        path = Path(ref.path)
+        try:
+            changed = path.stat().st_mtime
+        except OSError:
+            return "its file is gone"
+        kept = self._kept.get(ref.path)
+        if kept is None or kept[0] != changed:
+            kept = (changed, self._read(ref, path))
+            self._kept[ref.path] = kept
+        return kept[1]
+
+    def _read(self, ref: EmbeddingRef, path: Path) -> Embedding | str:
+        ids = tuple(self._tokenizer.ids(ref.name))
+        if not ids:
+            return "its name has no tokens"
+        try:
+            vectors = read_vectors(path, allow_pickle=self._allow_pickle)
+        except LoadFailed as error:
+            return error.message
+        if vectors.shape[1] != self._width:
+            return f"its vectors have {vectors.shape[1]} values, the model's have {self._width}"
+        if vectors.shape[0] > ROOM:
+            return f"it has {vectors.shape[0]} vectors, a chunk holds {ROOM}"
+        return Embedding(ref.name, ids, vectors)
+
+
+def read_vectors(path: Path, *, allow_pickle: bool) -> torch.Tensor:
+    """Return the vectors [count, width] float32 of an embedding file.
+
+    Raises:
+        LoadFailed: the file holds something else, cannot be read, or is a pickle while those are not allowed.
+    """
+    if is_pickle(path):
+        tensors = _pickled(load_pickle(path, allow_pickle=allow_pickle))
+    else:
+        with open_tensors(path, allow_pickle=allow_pickle) as opened:
+            tensors = [opened.get(name) for name in opened.shapes]
+    if len(tensors) != 1 or tensors[0].ndim not in (1, 2) or not tensors[0].numel():
+        raise LoadFailed(f"{path.name} holds no single list of vectors")
+    return torch.atleast_2d(tensors[0].detach()).to(torch.float32)
+
+
+def _pickled(tree: dict[str, Any]) -> list[torch.Tensor]:
+    inner = tree.get("string_to_param")
+    if isinstance(inner, dict):
+        return [value for value in inner.values() if isinstance(value, torch.Tensor)]
+    return list(flat(tree).values())

@@ -1,0 +1,160 @@
+"""Where and in which precision a checkpoint runs, and what memory it takes there."""
+
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from server.core.errors import LoadFailed, OutOfMemory
+from server.core.memory import RAM, Footprint, PoolId, vram
+from server.core.models import ImageSettings
+from server.engines.image.checkpoint import Precision
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+WORKING_PIXELS = 512 * 512
+"""Size of the picture that the working memory is estimated for."""
+
+WORKING_COPIES = 4
+"""Tensors of the widest layer at full size that decoding holds at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Device and precision of a model; `offload` keeps each part on the CPU but while it works."""
+
+    device: torch.device
+    precision: Precision
+    offload: bool
+
+    @property
+    def pool(self) -> PoolId:
+        """Return the memory pool that the device draws from."""
+        return vram(self.device.index or 0) if self.device.type in ("cuda", "xpu") else RAM
+
+
+def choose(settings: ImageSettings) -> Placement:
+    """Turn the settings into a device and dtypes that exist here.
+
+    `auto` is the first accelerator, else the CPU; half precision on accelerators, float32 on the CPU.
+
+    Raises:
+        LoadFailed: the device named is not there, or an unknown dtype.
+    """
+    device = _device(settings.device)
+    model = _dtype(settings.dtype, torch.float32 if device.type == "cpu" else torch.float16)
+    precision = Precision(model=model, vae=_dtype(settings.vae_dtype, model))
+    offload = settings.offload != "none" and device.type != "cpu"
+    return Placement(device=device, precision=precision, offload=offload)
+
+
+def place(modules: Iterable[nn.Module], placement: Placement) -> None:
+    """Move modules to the device, unless they only visit it."""
+    if not placement.offload:
+        for module in modules:
+            module.to(placement.device)
+
+
+@contextmanager
+def visiting(module: nn.Module, placement: Placement) -> Iterator[None]:
+    """While it lasts, the module is on the device."""
+    if not placement.offload:
+        yield
+        return
+    module.to(placement.device)
+    try:
+        yield
+    finally:
+        module.to("cpu")
+
+
+@contextmanager
+def memory_errors(placement: Placement) -> Iterator[None]:
+    """Turn torch's out-of-memory error into the core's, after giving its cache back."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        release(placement)
+        name = str(placement.device)
+        raise OutOfMemory(f"{name} ran out of memory; a smaller size or batch may fit", device=name) from error
+
+
+def release(placement: Placement) -> None:
+    """Give unused memory back to the device."""
+    gc.collect()
+    if placement.device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif placement.device.type == "xpu":
+        torch.xpu.empty_cache()
+    elif placement.device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def footprint(modules: Iterable[nn.Module], placement: Placement, *, widest: int, base: int) -> Footprint:
+    """Return what the loaded modules hold, with an estimate of what a 512 x 512 picture needs besides.
+
+    `widest` is the VAE's channels at full size; `base` the process before loading (`process_bytes`). On the CPU weights
+    may still lie in the mapped file, so the process as it stands now does not tell all.
+    """
+    weights = sum(
+        tensor.numel() * tensor.element_size()
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+    )
+    working = {placement.pool: WORKING_COPIES * widest * WORKING_PIXELS * placement.precision.vae.itemsize}
+    if placement.pool == RAM or placement.offload:
+        return Footprint(resident={RAM: max(base + weights, process_bytes())}, working=working)
+    return Footprint(resident={placement.pool: weights, RAM: max(base, process_bytes())}, working=working)
+
+
+def process_bytes() -> int:
+    """Return the resident size of this process, 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return _accelerator() or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise LoadFailed(f"no device is called {name!r}; say auto, cpu, cuda, cuda:1, xpu or mps") from error
+    if device.type != "cpu" and not _is_there(device):
+        raise LoadFailed(f"the device {name!r} is not available here")
+    return device
+
+
+def _accelerator() -> torch.device | None:
+    for kind in ("cuda", "xpu", "mps"):
+        if _is_there(torch.device(kind)):
+            return torch.device(kind)
+    return None
+
+
+def _is_there(device: torch.device) -> bool:
+    index = device.index or 0
+    match device.type:
+        case "cuda":
+            return torch.cuda.is_available() and index < torch.cuda.device_count()
+        case "xpu":
+            return torch.xpu.is_available() and index < torch.xpu.device_count()
+        case "mps":
+            return torch.backends.mps.is_available()
+    return False
+
+
+def _dtype(name: str, automatic: torch.dtype) -> torch.dtype:
+    if name == "auto":
+        return automatic
+    if name not in DTYPES:
+        raise LoadFailed(f"unknown dtype {name!r}; known are auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
