@@ -75,10 +75,15 @@ class OpenAiConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class A1111Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The AUTOMATIC1111 door. `options_file` empty = in the state folder; `previews_every` model calls, 0 = never."""
+    """The AUTOMATIC1111 door. `options_file` empty = in the state folder.
+
+    `default_model` makes pictures until a client chooses a checkpoint. A live preview is made `previews_every` model
+    calls: 0 = never, -1 = as the options say.
+    """
 
     options_file: str = ""
-    previews_every: int = 0
+    default_model: str = ""
+    previews_every: int = -1
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

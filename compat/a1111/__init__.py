@@ -1,1 +1,15 @@
-"""The AUTOMATIC1111 dialect: `/sdapi/v1`."""
+"""The AUTOMATIC1111 door: `/sdapi/v1/*` and the `/internal` routes that clients poll.
+
+`wire` is the foreign JSON; `body` and `lenient` read it; `fields` says which of it counts and `checks` holds requests
+against bounds; `convert` (with `prompt_syntax`, `names`, `denoise`, `hires`, `networks`, `styles`, `options`) turns a
+request into the core's; `answer` (with `extras`, `infotext`, `fingerprints`) turns pictures into an answer; `progress`
+and `listings` tell what is there; `errors` and `refusals` word every no; `door` holds the state that A1111 has and the
+core has not; `routes` are the handlers.
+
+    convert.to_core(wire.Txt2Img(...), convert.Context(model="tiny"))  ->  ImageRequest, without any server
+"""
+
+from compat.a1111.routes import dialect
+from compat.a1111.settings import A1111Settings
+
+__all__ = ["A1111Settings", "dialect"]

@@ -14,7 +14,18 @@ from server.core.errors import ModelBusy, ServerError, UnknownModel
 from server.core.jobs import CancelMode, Event, JobId, JobState, Work
 from server.core.memory import Footprint, MemoryBudget, PoolId
 from server.core.models import ModelCard, ModelId, ModelKind, TextFacts
-from server.core.text import ChatRequest, CompletionRequest, FinishReason, TextDelta, TextFinished, TextStarted, Usage
+from server.core.text import (
+    ChatRequest,
+    CompletionRequest,
+    FinishReason,
+    TextDelta,
+    TextFinished,
+    TextPart,
+    TextStarted,
+    Tokenized,
+    TokenizeRequest,
+    Usage,
+)
 from server.registry.residents import ResidentView
 from server.service.board import Board, JobEntry, JobView
 from server.service.service import Service
@@ -62,6 +73,21 @@ def said(*pieces: str, choice: int = 0, reason: FinishReason = "stop", prompt: i
 def answer(*pieces: str, reason: FinishReason = "stop", prompt: int = 5, cached: int = 0) -> list[Event]:
     """Return the events of a whole job with one choice."""
     return [TextStarted(prompt_tokens=prompt), *said(*pieces, reason=reason, prompt=prompt, cached=cached)]
+
+
+def tokenized(work: TokenizeRequest) -> Tokenized:
+    """Return the answer to a question for tokens: every byte of the text is one, every token a byte of the text."""
+    if work.chat is not None:
+        parts = [
+            f"<{m.role}>" + "".join(p.text for p in m.parts if isinstance(p, TextPart)) for m in work.chat.messages
+        ]
+        text = "".join(parts)
+    elif work.tokens is not None:
+        text = bytes(token % 256 for token in work.tokens).decode(errors="replace")
+    else:
+        text = work.text or ""
+    data = text.encode()
+    return Tokenized(tokens=tuple(data), pieces=tuple(bytes([byte]) for byte in data), text=text)
 
 
 class Submission(msgspec.Struct):
@@ -140,8 +166,13 @@ class FakeLoop:
     def cancel(self, job: JobId, mode: CancelMode) -> bool:
         if self.board.get(job) is None:
             return False
-        self.submissions[int(job.removeprefix("job-"))].cancels.append(mode)
+        submission = self.submissions[int(job.removeprefix("job-"))]
+        submission.cancels.append(mode)
+        if mode is CancelMode.SKIP:
+            return True
         self.board.end(job, JobState.CANCELLED, 0.0)
+        if mode is CancelMode.STOP:
+            submission.stream.finish()
         return True
 
     async def load(self, card: ModelCard) -> None:
@@ -167,8 +198,10 @@ def _usual(work: Work) -> tuple[Step, ...]:
             choices = work.choices
         case CompletionRequest():
             choices = work.choices * len(work.prompts)
+        case TokenizeRequest():
+            return (tokenized(work),)
         case _:
-            raise AssertionError("a picture job needs a script")
+            raise AssertionError(f"a job of the kind {type(work).__name__} needs a script")
     events: list[Step] = [TextStarted(prompt_tokens=5)]
     for choice in range(choices):
         events += said("Hello", " world", choice=choice)
