@@ -42,8 +42,8 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     `sampler`: euler, euler_a, heun, dpmpp_2m, ...; `schedule`: uniform, karras, exponential, ... (already resolved).
     `eta` None = the sampler's default. `churn`, `tmin`, `tmax` (0 = unlimited) and `noise` as in k-diffusion.
     `sigma_min`, `sigma_max`, `rho` 0 = the schedule's own. `discard_next_to_last` drops the last but one sigma.
-    Below the sigma `min_uncond` every second model call (or every one, with `min_uncond_all`) leaves the negative prompt out.
-    `quantise_times` rounds model times to integers.
+    Below the sigma `min_uncond` every second model call (or every one, with `min_uncond_all`) leaves the negative
+    prompt out. `quantise_times` rounds model times to integers.
     """
 
     sampler: str = "euler"

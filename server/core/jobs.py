@@ -7,11 +7,25 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
-from server.core.text import ChatRequest, CompletionRequest, TextDelta, TextFinished, TextStarted
+from server.core.text import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmbeddingsReady,
+    ReasoningDelta,
+    RerankRequest,
+    ScoresReady,
+    TextDelta,
+    TextFinished,
+    TextStarted,
+    Tokenized,
+    TokenizeRequest,
+    ToolCallDelta,
+)
 
 JobId = NewType("JobId", str)
 
-Work = ChatRequest | CompletionRequest | ImageRequest
+Work = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest | TokenizeRequest | ImageRequest
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
@@ -31,7 +45,12 @@ Event = (
     | Loading
     | TextStarted
     | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
     | TextFinished
+    | EmbeddingsReady
+    | ScoresReady
+    | Tokenized
     | ImageStarted
     | StepDone
     | Preview

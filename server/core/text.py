@@ -287,7 +287,7 @@ class EmbeddingsReady(msgspec.Struct, frozen=True, kw_only=True, tag="embeddings
 
 
 class ScoresReady(msgspec.Struct, frozen=True, kw_only=True, tag="scores_ready"):
-    """How well documents from number `first` on answer the query."""
+    """How well documents from number `first` on answer the query: raw scores of the model (a logit for most)."""
 
     first: int
     scores: tuple[float, ...]

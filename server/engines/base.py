@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from server.core.errors import Broken, ServerError
+from server.core.errors import Broken, OutOfMemory, ServerError
 from server.core.jobs import CancelMode, Event, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
 from server.core.models import LoadedFacts, LoadSettings, ModelCard
 
@@ -29,7 +29,10 @@ class Engine(Protocol):
         ...
 
     def step(self) -> list[Outcome]:
-        """Advance by one bounded piece of work and return what came out; an empty list is fine."""
+        """Advance by one bounded piece of work and return what came out; an empty list is fine.
+
+        An exception says that the engine is lost: the worker ends, and all its jobs with it.
+        """
         ...
 
     def cancel(self, job: JobId, mode: CancelMode) -> None:
@@ -62,6 +65,11 @@ class JobControl:
     def __init__(self) -> None:
         self.mode: CancelMode | None = None
 
+    def ask(self, mode: CancelMode) -> None:
+        """Note what was asked; a STOP is not taken back by a later SKIP."""
+        if self.mode is not CancelMode.STOP:
+            self.mode = mode
+
     def take_skip(self) -> bool:
         """Return True once for each SKIP that was asked."""
         if self.mode is CancelMode.SKIP:
@@ -90,7 +98,7 @@ class OneAtATime:
         self._ended: list[Outcome] = []
 
     def run(self, work: Work, control: JobControl) -> Iterator[Event]:
-        """Yield the events of one job; raise a core error to fail it."""
+        """Yield the events of one job; raise a core error to fail it. It is closed when nobody wants the rest."""
         raise NotImplementedError
 
     def check(self, work: Work) -> None:
@@ -119,15 +127,17 @@ class OneAtATime:
         try:
             return [JobEvent(job, next(events))]
         except StopIteration:
-            self._current = None
-            return [JobDone(job)]
+            ending: Outcome = JobDone(job)
         except ServerError as error:
-            self._current = None
-            return [JobFailed(job, error.to_data())]
+            ending = JobFailed(job, error.to_data())
+        except MemoryError:
+            logger.exception("job=%s found no memory", job)
+            ending = JobFailed(job, OutOfMemory("there was not enough memory for this job", device="cpu").to_data())
         except Exception:
-            self._current = None
             logger.exception("job=%s failed", job)
-            return [JobFailed(job, Broken("the engine failed; the server's log has the details").to_data())]
+            ending = JobFailed(job, Broken("the engine failed; the server's log has the details").to_data())
+        self._current = None
+        return [ending]
 
     def cancel(self, job: JobId, mode: CancelMode) -> None:
         """Close an abandoned generator at once; tell a stopped or skipped one through its control."""
@@ -137,19 +147,29 @@ class OneAtATime:
                     self._waiting.remove(entry)
                     self._ended.append(JobDone(job))
                 else:
-                    entry[2].mode = mode
+                    entry[2].ask(mode)
                 return
         if self._current is not None and self._current[0] == job:
             if mode is CancelMode.ABANDON:
-                close = getattr(self._current[1], "close", None)
-                if close is not None:
-                    close()
-                self._current = None
+                self._drop_current()
                 self._ended.append(JobDone(job))
             else:
-                self._current[2].mode = mode
+                self._current[2].ask(mode)
 
     def close(self) -> None:
         """Forget all jobs."""
         self._waiting.clear()
-        self._current = None
+        self._ended.clear()
+        self._drop_current()
+
+    def _drop_current(self) -> None:
+        current, self._current = self._current, None
+        if current is None:
+            return
+        job, events, _ = current
+        close = getattr(events, "close", None)
+        try:
+            if close is not None:
+                close()
+        except Exception:
+            logger.exception("job=%s did not clean up", job)

@@ -47,11 +47,23 @@ class JobEntry:
         self.arrived = now
         self.started: float | None = None
         self.ended: float | None = None
+        self._forget_progress()
+
+    def _forget_progress(self) -> None:
         self._pass_index = 0
         self._passes = 0
         self._step = 0
         self._steps = 0
         self._preview: bytes | None = None
+
+    def wait_again(self) -> None:
+        """Put the job back among the waiting: what was done of it is lost."""
+        self.state = JobState.WAITING
+        self._forget_progress()
+
+    def drop_preview(self) -> None:
+        """Forget the rough look, which nobody needs once the job has ended."""
+        self._preview = None
 
     def note(self, event: Event) -> None:
         """Take the progress out of an event."""
@@ -63,7 +75,7 @@ class JobEntry:
             case Preview():
                 self._preview = event.png
             case ImageReady() | ImageFinished():
-                self._preview = None
+                self.drop_preview()
             case _:
                 pass
 
@@ -111,6 +123,7 @@ class Board:
         entry = self._live.pop(job, None)
         if entry is not None:
             entry.state, entry.ended = state, now
+            entry.drop_preview()
             self._past.appendleft(entry.view())
 
     def get(self, job: JobId) -> JobEntry | None:

@@ -1,23 +1,30 @@
 """The one owner of the scheduler: feeds it events, carries out its actions, and carries outcomes to streams.
 
 Slow work is always two quick events with a task between them: a load ends in `Loaded` or `LoadEnded`, an eviction in
-`Gone`. Everything here runs in the event loop's thread.
+`Gone`. What happens to a model is noted in the order of these events and in no other, deaths too: a grant that crossed
+a death finds nobody, and the death, when its turn comes, finds the granted job. Everything here runs in the event
+loop's thread.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Protocol
 from uuid import uuid4
 
 import msgspec
 
-from server.core.errors import Broken, ModelBusy, ServerError, WorkerDied, from_data
-from server.core.image import ImageReady, ImageStarted
+from server.core.errors import (
+    Broken,
+    ModelBusy,
+    OutOfMemory,
+    ServerError,
+    ShuttingDown,
+    WorkerDied,
+    from_data,
+)
 from server.core.jobs import (
     CancelMode,
-    Event,
     JobDone,
     JobEvent,
     JobFailed,
@@ -28,59 +35,34 @@ from server.core.jobs import (
     Waiting,
     Work,
 )
-from server.core.memory import Footprint, PoolId
-from server.core.models import LoadedFacts, LoadSettings, ModelCard, ModelId
-from server.core.text import TextDelta, TextFinished, TextStarted
+from server.core.memory import PoolId
+from server.core.models import ModelCard, ModelId
 from server.registry.residents import Residents, ResidentView
 from server.service import scheduler as hall
 from server.service.board import Board, JobEntry
+from server.service.live import LiveJob, LiveJobs
+from server.service.loading import Provision, load_prepared
 from server.service.scheduler import Scheduler, SchedulerEvent
 from server.service.stream import JobStream
 
 logger = logging.getLogger(__name__)
 
-CANCEL_GRACE_S = 120.0
-TICK_S = 0.5
-MAX_TRIES = 2
-
 Clock = Callable[[], float]
 
 
-class Provision(Protocol):
-    """What the registry knows about loading a card."""
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds after which the hall acts by itself.
 
-    def settings(self, card: ModelCard) -> LoadSettings:
-        """Return how the card is to be loaded."""
-        ...
+    `tick`: how often it looks at the clock. `cancel`: how long a worker may take to end a job. `silence`: how long a
+    worker with jobs may send nothing; a single step of a large picture on a slow CPU takes minutes. `load`: how long a
+    load may take. `stop`: how long a worker may take to end when asked to.
+    """
 
-    def expected(self, card: ModelCard) -> Footprint:
-        """Return what the loaded card will hold."""
-        ...
-
-    def learn(self, card: ModelCard, footprint: Footprint) -> None:
-        """Remember what it did hold."""
-        ...
-
-    def is_pinned(self, card: ModelCard) -> bool:
-        """Tell whether the card stays once it is loaded."""
-        ...
-
-    async def prepare(self, card: ModelCard) -> None:
-        """Do what must be done by the time the model is ready (its file's hash, say)."""
-        ...
-
-
-class _Live:
-    """A job from its arrival to its end. Once it has `spoken`, it cannot be done again unnoticed."""
-
-    def __init__(self, entry: JobEntry, card: ModelCard, stream: JobStream) -> None:
-        self.entry = entry
-        self.card = card
-        self.stream = stream
-        self.tries = 0
-        self.accepted = False
-        self.spoken = False
-        self.ending = False
+    tick: float = 0.5
+    cancel: float = 120.0
+    silence: float = 900.0
+    load: float = 1800.0
+    stop: float = 10.0
 
 
 class Loop:
@@ -92,21 +74,22 @@ class Loop:
         provision: Provision,
         *,
         clock: Clock = time.monotonic,
-        cancel_grace_s: float = CANCEL_GRACE_S,
+        limits: Limits = Limits(),  # noqa: B008 (a frozen value)
     ) -> None:
         self.board = Board()
         self._scheduler = scheduler
         self._provision = provision
         self._clock = clock
-        self._cancel_grace_s = cancel_grace_s
-        self._residents = Residents(on_outcomes=self._outcomes, on_death=self._died)
+        self._limits = limits
+        self._residents = Residents(on_outcomes=self._outcomes, on_death=self._died, stop_grace_s=limits.stop)
         self._events: asyncio.Queue[SchedulerEvent] = asyncio.Queue()
-        self._live: dict[JobId, _Live] = {}
+        self._live = LiveJobs(self.board)
         self._cards: dict[ModelId, ModelCard] = {}
-        self._loads: dict[JobId, asyncio.Future[None]] = {}
+        self._heard: dict[ModelId, float] = {}
+        self._loads: dict[JobId, tuple[ModelId, asyncio.Future[None]]] = {}
         self._unloads: dict[ModelId, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
+        self._closed = False
 
     def start(self) -> None:
         """Begin to work; needs a running event loop."""
@@ -114,23 +97,30 @@ class Loop:
         self._spawn(self._tick(), "hall: clock")
 
     def submit(self, card: ModelCard, work: Work, *, owner: str, tag: str) -> JobStream:
-        """Accept a job for a card and return its stream."""
+        """Accept a job for a card and return its stream; raise ShuttingDown after `close`."""
+        self._check_open()
         job = JobId(uuid4().hex)
+        submitted = self._submitted(job, card)
         entry = JobEntry(job, work, owner=owner, tag=tag, now=self._clock())
-        stream = JobStream(job, self.cancel)
-        live = _Live(entry, card, stream)
-        self._live[job] = live
-        self.board.add(entry)
-        stream.push(Waiting(position=self.board.waiting - 1))
-        self._enqueue(live)
-        return stream
+        live = LiveJob(entry, card, JobStream(job, self.cancel))
+        live.tries = 1
+        self._live.add(live)
+        live.stream.push(Waiting(position=self.board.waiting - 1))
+        if self._scheduler.stage(card.id) is hall.Stage.LOADING:
+            live.stream.push(Loading(model=card.id))
+        self._post(submitted)
+        return live.stream
 
     async def load(self, card: ModelCard) -> None:
         """Return when the card is loaded; raise the core error that prevents it."""
+        self._check_open()
+        if self._scheduler.stage(card.id) is hall.Stage.READY and self._residents.get(card.id) is not None:
+            return
         job = JobId(uuid4().hex)
-        self._cards[card.id] = card
-        done = self._loads[job] = asyncio.get_running_loop().create_future()
-        self._post(self._submitted(job, card))
+        submitted = self._submitted(job, card)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loads[job] = (card.id, done)
+        self._post(submitted)
         try:
             await done
         finally:
@@ -139,6 +129,7 @@ class Loop:
 
     async def unload(self, model: ModelId) -> None:
         """Return when the model's process is gone; raise ModelBusy while jobs run on it or it is loading."""
+        self._check_open()
         if self._scheduler.stage(model) is None:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,18 +138,18 @@ class Loop:
         await done
 
     def cancel(self, job: JobId, mode: CancelMode) -> bool:
-        """End a job early; False when there is no such job. A worker that does not obey in time is killed."""
+        """End a job early; False when there is no such job. A worker that does not obey in time is killed.
+
+        A job that waits is withdrawn, but for SKIP, which means a batch that does not run yet.
+        """
         live = self._live.get(job)
         if live is None:
             return False
-        if live.entry.state is JobState.WAITING:
+        if live.entry.state is not JobState.WAITING:
+            self._cancel_running(live, mode)
+        elif mode is not CancelMode.SKIP:
             self._post(hall.Withdrawn(job))
             self._end(live, JobState.CANCELLED)
-        else:
-            live.ending = live.ending or mode is not CancelMode.SKIP
-            self._residents.cancel(live.card.id, job, mode)
-            if live.ending:
-                asyncio.get_running_loop().call_later(self._cancel_grace_s, self._overdue, job, live.card.id)
         return True
 
     def residents(self) -> tuple[ResidentView, ...]:
@@ -174,20 +165,28 @@ class Loop:
         self._post(hall.Shutdown())
         try:
             async with asyncio.timeout(limit_s):
-                while self._live:
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self._live.all_ended()
         except TimeoutError:
             logger.warning("%d jobs did not end within %.0f s and are abandoned", len(self._live), limit_s)
 
     async def close(self) -> None:
         """End all jobs, all workers and the loop itself."""
-        for live in list(self._live.values()):
-            live.stream.fail(Broken("the server stopped"))
+        self._closed = True
+        error = ShuttingDown("the server was stopped before this was done", retry_after=10)
+        for live in self._live:
+            self._end(live, JobState.FAILED, error)
+        for _, done in self._loads.values():
+            _settle(done, error)
+        for model in list(self._unloads):
+            self._answer_unloads(model, error)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._residents.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ShuttingDown("the server is shutting down", retry_after=10)
 
     def _view(self, model: ModelId) -> ResidentView:
         resident = self._residents.get(model)
@@ -207,14 +206,10 @@ class Loop:
     def _post(self, event: SchedulerEvent) -> None:
         self._events.put_nowait(event)
 
-    def _submitted(self, job: JobId, card: ModelCard) -> hall.Submitted:
-        need = self._provision.expected(card).total()
-        return hall.Submitted(job=job, model=card.id, need=need, pinned=self._provision.is_pinned(card))
-
-    def _enqueue(self, live: _Live) -> None:
-        live.tries += 1
-        self._cards[live.card.id] = live.card
-        self._post(self._submitted(live.entry.id, live.card))
+    def _submitted(self, job: JobId, card: ModelCard, since: float | None = None) -> hall.Submitted:
+        need, pinned = self._provision.expected(card).total(), self._provision.is_pinned(card)
+        self._cards[card.id] = card
+        return hall.Submitted(job=job, model=card.id, need=need, pinned=pinned, since=since)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -224,18 +219,61 @@ class Loop:
     async def _run(self) -> None:
         while True:
             event = await self._events.get()
+            if isinstance(event, hall.Submitted) and event.job not in self._live and event.job not in self._loads:
+                # Cancelled before its turn came; it must not cause a load.
+                continue
             try:
-                for action in self._scheduler.on(event, self._clock()):
-                    self._act(action)
-                self._settle(event)
+                actions = self._scheduler.on(event, self._clock())
+                self._note(event)
             except Exception:
-                logger.exception("the hall could not carry out %s", type(event).__name__)
+                logger.exception("the hall could not take %s", type(event).__name__)
+                continue
+            for action in actions:
+                try:
+                    self._act(action)
+                except Exception:
+                    logger.exception("the hall could not carry out %s", type(action).__name__)
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
-            if self._live:
+            await asyncio.sleep(self._limits.tick)
+            if self._live or self._loads:
                 self._post(hall.Tick())
+                self._find_silent()
+
+    def _find_silent(self) -> None:
+        now = self._clock()
+        for model in self._scheduler.residents():
+            if self._scheduler.jobs_on(model) and now - self._heard.get(model, now) > self._limits.silence:
+                logger.error("model=%s has sent nothing for %.0f s, killing its worker", model, self._limits.silence)
+                self._residents.kill(model)
+
+    def _note(self, event: SchedulerEvent) -> None:
+        """Do what an event means for those who wait for a model to come or to leave, and for a dead worker's jobs."""
+        match event:
+            case hall.Loaded(model=model):
+                for wanted, done in self._loads.values():
+                    if wanted == model:
+                        _settle(done)
+            case hall.Gone(model=model):
+                self._answer_unloads(model)
+                if event.died:
+                    self._bereave(model, event.how)
+            case hall.LoadEnded(model=model):
+                self._answer_unloads(model)
+            case hall.Unload(model):
+                stage = self._scheduler.stage(model)
+                if stage in (hall.Stage.READY, hall.Stage.LOADING):
+                    text = f"model {model!r} is in use and cannot be unloaded now"
+                    self._answer_unloads(model, ModelBusy(text, model=model, retry_after=5))
+                elif stage is None:
+                    self._answer_unloads(model)
+            case _:
+                pass
+
+    def _answer_unloads(self, model: ModelId, error: ServerError | None = None) -> None:
+        for done in self._unloads.pop(model, []):
+            _settle(done, error)
 
     def _act(self, action: hall.Action) -> None:
         match action:
@@ -244,47 +282,34 @@ class Loop:
             case hall.Refuse(job, error):
                 self._refuse(job, from_data(error))
             case hall.Load(model):
-                for live in self._live.values():
-                    if live.card.id == model and live.entry.state is JobState.WAITING:
-                        live.stream.push(Loading(model=model))
+                for live in self._live.of(model, JobState.WAITING):
+                    live.stream.push(Loading(model=model))
                 self._spawn(self._load(self._cards[model]), f"load {model}")
             case hall.Evict(model):
                 self._spawn(self._evict(model), f"evict {model}")
 
-    def _settle(self, event: SchedulerEvent) -> None:
-        """Answer those who wait for a model to leave."""
-        match event:
-            case hall.Gone(model=model) | hall.LoadEnded(model=model):
-                for done in self._unloads.pop(model, []):
-                    if not done.done():
-                        done.set_result(None)
-            case hall.Unload(model) if self._scheduler.stage(model) in (hall.Stage.READY, hall.Stage.LOADING):
-                error = ModelBusy(f"model {model!r} is in use and cannot be unloaded now", model=model, retry_after=5)
-                for done in self._unloads.pop(model, []):
-                    if not done.done():
-                        done.set_exception(error)
-            case hall.Unload(model) if self._scheduler.stage(model) is None:
-                for done in self._unloads.pop(model, []):
-                    if not done.done():
-                        done.set_result(None)
-            case _:
-                pass
-
     def _grant(self, job: JobId, model: ModelId) -> None:
-        wanted = self._loads.pop(job, None)
+        _, wanted = self._loads.pop(job, (model, None))
+        if wanted is not None:
+            _settle(wanted)
         live = self._live.get(job)
-        if wanted is not None and not wanted.done():
-            wanted.set_result(None)
         if live is None:
             self._post(hall.Finished(job))
             return
         self.board.running(job, self._clock())
-        self._residents.run(model, job, live.entry.work)
+        # An idle worker owes nobody a word; from now on it does.
+        self._heard[model] = self._clock()
+        try:
+            self._residents.run(model, job, live.entry.work)
+        except ServerError as error:
+            logger.error("job=%s cannot be given to a worker: %s", job, error)
+            self._post(hall.Finished(job))
+            self._end(live, JobState.FAILED, error)
 
     def _refuse(self, job: JobId, error: ServerError) -> None:
-        wanted = self._loads.pop(job, None)
-        if wanted is not None and not wanted.done():
-            wanted.set_exception(error)
+        _, wanted = self._loads.pop(job, (None, None))
+        if wanted is not None:
+            _settle(wanted, error)
         live = self._live.get(job)
         if live is not None:
             logger.info("refused job=%s model=%s: %s", job, live.card.id, error)
@@ -292,7 +317,7 @@ class Loop:
 
     async def _load(self, card: ModelCard) -> None:
         try:
-            facts = await self._load_prepared(card)
+            facts = await load_prepared(card, self._provision, self._residents, limit_s=self._limits.load)
         except ServerError as error:
             self._post(hall.LoadEnded(model=card.id, error=error.to_data()))
         except Exception:
@@ -302,74 +327,70 @@ class Loop:
         else:
             self._provision.learn(card, facts.footprint)
             self._post(hall.Loaded(model=card.id, slots=facts.slots, held=facts.footprint.total()))
-
-    async def _load_prepared(self, card: ModelCard) -> LoadedFacts:
-        """Load the card and prepare it beside that; wait for both whatever happens, so that nothing is left behind."""
-        preparing = asyncio.create_task(self._provision.prepare(card))
-        try:
-            return await self._residents.load(card, self._provision.settings(card))
-        finally:
-            await preparing
+            self._residents.watch(card.id)
 
     async def _evict(self, model: ModelId) -> None:
         if await self._residents.leave(model):
             self._post(hall.Gone(model=model))
 
     def _outcomes(self, model: ModelId, items: list[Outcome]) -> None:
+        self._heard[model] = self._clock()
         for item in items:
             live = self._live.get(item.job)
             if live is None:
                 continue
             match item:
                 case JobEvent(event=event):
-                    self._event(live, event)
+                    live.take(event)
                 case JobDone():
                     self._post(hall.Finished(item.job))
                     self._end(live, JobState.CANCELLED if live.ending else JobState.DONE)
                 case JobFailed(error=error):
+                    if error.code == OutOfMemory.code:
+                        # A device seldom gives back all of what a failed job took.
+                        self._post(hall.Worn(model))
                     self._post(hall.Finished(item.job))
                     self._end(live, JobState.FAILED, from_data(error))
 
-    def _event(self, live: _Live, event: Event) -> None:
-        live.entry.note(event)
-        match event:
-            case TextStarted() | ImageStarted():
-                if live.accepted:
-                    return
-                live.accepted = True
-            case TextDelta() | TextFinished() | ImageReady():
-                live.spoken = True
-            case _:
-                pass
-        live.stream.push(event)
-
     def _died(self, model: ModelId, how: str, tail: list[str]) -> None:
+        self._post(hall.Gone(model=model, died=True, how=how))
+
+    def _bereave(self, model: ModelId, how: str) -> None:
         """Tell the jobs that were on a dead worker; those that have sent nothing yet are done again once."""
-        self._post(hall.Gone(model=model, died=True))
-        for live in [x for x in self._live.values() if x.card.id == model and x.entry.state is JobState.RUNNING]:
-            if live.ending:
+        for live in self._live.of(model, JobState.RUNNING):
+            if live.abandoned:
                 self._end(live, JobState.CANCELLED)
-            elif live.spoken or live.tries >= MAX_TRIES:
+            elif live.may_try_again():
+                live.tries += 1
+                live.entry.wait_again()
+                self._post(self._submitted(live.id, live.card, since=live.entry.arrived))
+            else:
                 text = f"the worker of model {model!r} ended unexpectedly ({how}); the next request starts it again"
                 self._end(live, JobState.FAILED, WorkerDied(text, model=model, exit=how, retry_after=1))
-            else:
-                live.entry.state = JobState.WAITING
-                self._enqueue(live)
 
-    def _overdue(self, job: JobId, model: ModelId) -> None:
-        live = self._live.get(job)
-        if live is not None and live.entry.state is JobState.RUNNING:
-            logger.error("job=%s does not end, killing the worker of model=%s", job, model)
-            self._residents.kill(model)
+    def _cancel_running(self, live: LiveJob, mode: CancelMode) -> None:
+        live.ending = live.ending or mode is not CancelMode.SKIP
+        live.abandoned = live.abandoned or mode is CancelMode.ABANDON
+        self._residents.cancel(live.card.id, live.id, mode)
+        if live.ending and live.deadline is None:
+            loop = asyncio.get_running_loop()
+            live.deadline = loop.call_later(self._limits.cancel, self._overdue, live)
 
-    def _end(self, live: _Live, state: JobState, error: ServerError | None = None) -> None:
-        self._live.pop(live.entry.id, None)
-        self.board.end(live.entry.id, state, self._clock())
-        if error is not None:
-            live.stream.fail(error)
-        else:
-            live.stream.finish()
-        self._changed.set()
+    def _overdue(self, live: LiveJob) -> None:
+        logger.error("job=%s does not end, killing the worker of model=%s", live.id, live.card.id)
+        self._residents.kill(live.card.id)
+
+    def _end(self, live: LiveJob, state: JobState, error: ServerError | None = None) -> None:
+        self._live.end(live, state, self._clock(), error)
+
+
+def _settle(done: asyncio.Future[None], error: ServerError | None = None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def named(work: Work, model: ModelId) -> Work:

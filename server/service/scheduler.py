@@ -11,32 +11,34 @@ Rules, asked for each waiting job in order of arrival:
 7. else                               -> wait; loads of later jobs wait behind it
 
 A job that has waited longer than `patience_s` in rule 7 stops later jobs from being granted on the busy models whose
-leaving it needs, so that they become idle. Models count against the budget from the decision to load until their
-process is gone.
+leaving it needs, so that they become idle; which ones is settled once, or two busy models would take turns in being
+spared. Models count against the budget from the decision to load until their process is gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from enum import Enum, auto
 
 import msgspec
 
-from server.core.errors import DoesNotFit, ErrorData, LoadFailed, ShuttingDown
+from server.core.errors import DoesNotFit, ErrorData, ShuttingDown
 from server.core.jobs import JobId
 from server.core.memory import MemoryBudget, PoolId, add, readable
 from server.core.models import ModelId
 from server.registry.eviction import Idle, choose
-
-MAX_PAUSE_S = 60.0
-SHORT_PAUSE_S = 4.0
+from server.service.backoff import Backoff
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A job arrived. `need` is what its model is expected to hold, in bytes per pool."""
+    """A job arrived. `need` is what its model is expected to hold, in bytes per pool.
+
+    `since` is the time at which a job that is done again arrived first; it takes its old place in the queue.
+    """
 
     job: JobId
     model: ModelId
     need: Mapping[PoolId, int]
     pinned: bool = False
+    since: float | None = None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -67,10 +69,17 @@ class LoadEnded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model's process has ended. `died` when nobody had asked it to."""
+    """A loaded model's process has ended. `died` when nobody had asked it to; `how` it did."""
 
     model: ModelId
     died: bool = False
+    how: str = ""
+
+
+class Worn(msgspec.Struct, frozen=True):
+    """A model's process is not to be trusted any more (it ran out of memory): no new jobs, it leaves when idle."""
+
+    model: ModelId
 
 
 class Unload(msgspec.Struct, frozen=True):
@@ -87,7 +96,7 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed: pauses may be over, patience may have run out."""
 
 
-SchedulerEvent = Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Unload | Shutdown | Tick
+SchedulerEvent = Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Worn | Unload | Shutdown | Tick
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -133,8 +142,12 @@ class _Resident:
         self.held: Mapping[PoolId, int] = need
         self.pinned = pinned
         self.slots = 0
+        self.worn = False
         self.jobs: set[JobId] = set()
         self.last_used = now
+
+    def has_room(self) -> bool:
+        return self.stage is Stage.READY and not self.worn and len(self.jobs) < self.slots
 
 
 class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,15 +156,6 @@ class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
     need: Mapping[PoolId, int]
     pinned: bool
     arrived: float
-
-
-class _Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """How often in a row a model failed, why the last time, until when it is left alone, and if jobs wait for that."""
-
-    times: int
-    until: float
-    reason: str
-    waits: bool
 
 
 class Scheduler:
@@ -163,7 +167,8 @@ class Scheduler:
         self._waiting: dict[JobId, _Waiting] = {}
         self._residents: dict[ModelId, _Resident] = {}
         self._where: dict[JobId, ModelId] = {}
-        self._trouble: dict[ModelId, _Trouble] = {}
+        self._backoff = Backoff()
+        self._clearing: tuple[JobId, frozenset[ModelId]] | None = None
         self._closing = False
 
     def on(self, event: SchedulerEvent, now: float) -> list[Action]:
@@ -198,30 +203,41 @@ class Scheduler:
         match event:
             case Submitted():
                 return self._submitted(event, now)
+            case LoadEnded():
+                return self._load_ended(event, now)
+            case Unload(model):
+                return self._evict_idle([model])
+            case Shutdown():
+                return self._shutdown()
+            case _:
+                self._record(event, now)
+        return []
+
+    def _record(self, event: Finished | Withdrawn | Loaded | Gone | Worn | Tick, now: float) -> None:
+        match event:
             case Finished(job):
                 self._finished(job, now)
             case Withdrawn(job):
                 self._waiting.pop(job, None)
             case Loaded():
                 self._loaded(event, now)
-            case LoadEnded():
-                return self._load_ended(event, now)
             case Gone():
                 self._gone(event, now)
-            case Unload(model):
-                return self._evict_if_idle(model)
-            case Shutdown():
-                return self._shutdown()
+            case Worn(model):
+                if model in self._residents:
+                    self._residents[model].worn = True
             case Tick():
                 pass
-        return []
 
     def _submitted(self, event: Submitted, now: float) -> list[Action]:
         if self._closing:
             return [Refuse(event.job, ShuttingDown("the server is shutting down").to_data())]
+        arrived = now if event.since is None else event.since
         self._waiting[event.job] = _Waiting(
-            job=event.job, model=event.model, need=event.need, pinned=event.pinned, arrived=now
+            job=event.job, model=event.model, need=event.need, pinned=event.pinned, arrived=arrived
         )
+        if event.since is not None:
+            self._waiting = dict(sorted(self._waiting.items(), key=lambda item: item[1].arrived))
         return []
 
     def _finished(self, job: JobId, now: float) -> None:
@@ -236,10 +252,14 @@ class Scheduler:
         if resident is not None and resident.stage is Stage.LOADING:
             resident.stage, resident.slots, resident.held = Stage.READY, max(1, event.slots), event.held
             resident.last_used = now
+            # Those who wait for its next load, should it have to leave before, need what was measured.
+            for job, entry in self._waiting.items():
+                if entry.model == event.model:
+                    self._waiting[job] = msgspec.structs.replace(entry, need=event.held)
 
     def _load_ended(self, event: LoadEnded, now: float) -> list[Action]:
         self._residents.pop(event.model, None)
-        pause = self._failed(event.model, event.error.message, now, first_pause=1.0)
+        pause = self._backoff.load_failed(event.model, event.error.message, now)
         error = msgspec.structs.replace(event.error, facts={**event.error.facts, "retry_after": pause})
         refused = [entry.job for entry in self._waiting.values() if entry.model == event.model]
         for job in refused:
@@ -251,22 +271,16 @@ class Scheduler:
         for job in resident.jobs if resident else ():
             self._where.pop(job, None)
         if event.died:
-            self._failed(event.model, "its worker process ended unexpectedly", now, first_pause=0.0)
+            self._backoff.died(event.model, f"its worker process ended unexpectedly ({event.how})", now)
 
-    def _failed(self, model: ModelId, reason: str, now: float, *, first_pause: float) -> float:
-        past = self._trouble.get(model)
-        times = past.times + 1 if past and now - past.until < MAX_PAUSE_S else 1
-        pause = first_pause if times == 1 else min(MAX_PAUSE_S, 2.0 ** (times - 2 if first_pause == 0 else times - 1))
-        waits = first_pause == 0 and pause <= SHORT_PAUSE_S
-        self._trouble[model] = _Trouble(times=times, until=now + pause, reason=reason, waits=waits)
-        return pause
-
-    def _evict_if_idle(self, model: ModelId) -> list[Action]:
-        resident = self._residents.get(model)
-        if resident is None or resident.stage is not Stage.READY or resident.jobs:
-            return []
-        resident.stage = Stage.LEAVING
-        return [Evict(model)]
+    def _evict_idle(self, models: Iterable[ModelId]) -> list[Action]:
+        actions: list[Action] = []
+        for model in models:
+            resident = self._residents.get(model)
+            if resident is not None and resident.stage is Stage.READY and not resident.jobs:
+                resident.stage = Stage.LEAVING
+                actions.append(Evict(model))
+        return actions
 
     def _shutdown(self) -> list[Action]:
         self._closing = True
@@ -277,9 +291,10 @@ class Scheduler:
 
     def _plan(self, now: float) -> list[Action]:
         if self._closing:
-            return [action for model in list(self._residents) for action in self._evict_if_idle(model)]
-        actions = self._shed()
-        held_back: set[ModelId] = set()
+            return self._evict_idle(self._residents)
+        actions = self._evict_idle(model for model, resident in self._residents.items() if resident.worn)
+        actions += self._shed()
+        held_back: Set[ModelId] = frozenset()
         loads_blocked = False
         for entry in list(self._waiting.values()):
             resident = self._residents.get(entry.model)
@@ -290,7 +305,7 @@ class Scheduler:
             if refusal is not None:
                 del self._waiting[entry.job]
                 actions.append(refusal)
-            elif not loads_blocked and not self._pausing(entry.model, now):
+            elif not loads_blocked and not self._backoff.is_pausing(entry.model, now):
                 placed = self._place(entry, now)
                 actions += placed
                 if entry.model not in self._residents:
@@ -299,9 +314,8 @@ class Scheduler:
                         held_back = self._in_the_way(entry)
         return actions
 
-    def _grant(self, entry: _Waiting, resident: _Resident, held_back: set[ModelId], now: float) -> list[Action]:
-        free = resident.stage is Stage.READY and len(resident.jobs) < resident.slots
-        if not free or entry.model in held_back:
+    def _grant(self, entry: _Waiting, resident: _Resident, held_back: Set[ModelId], now: float) -> list[Action]:
+        if not resident.has_room() or entry.model in held_back:
             return []
         del self._waiting[entry.job]
         resident.jobs.add(entry.job)
@@ -310,7 +324,7 @@ class Scheduler:
         return [Grant(entry.job, entry.model)]
 
     def _refusal(self, entry: _Waiting, now: float) -> Refuse | None:
-        pinned = add(r.held for r in self._residents.values() if r.pinned)
+        pinned = add(r.held for r in self._residents.values() if r.pinned and r.stage is not Stage.LEAVING)
         lacking = self.budget.lacking(pinned, entry.need)
         if lacking is not None:
             needed, limit = entry.need[lacking], self.budget.limits.get(lacking, 0)
@@ -321,16 +335,8 @@ class Scheduler:
             )
             error = DoesNotFit(text, model=entry.model, pool=lacking, needed=needed, limit=limit)
             return Refuse(entry.job, error.to_data())
-        trouble = self._trouble.get(entry.model)
-        if trouble is not None and now < trouble.until and not trouble.waits:
-            wait = trouble.until - now
-            text = f"model {entry.model!r} could not be loaded: {trouble.reason}; it is tried again in {wait:.0f} s"
-            return Refuse(entry.job, LoadFailed(text, model=entry.model, retry_after=wait).to_data())
-        return None
-
-    def _pausing(self, model: ModelId, now: float) -> bool:
-        trouble = self._trouble.get(model)
-        return trouble is not None and now < trouble.until
+        trouble = self._backoff.refusal(entry.model, now)
+        return Refuse(entry.job, trouble.to_data()) if trouble is not None else None
 
     def _place(self, entry: _Waiting, now: float) -> list[Action]:
         """Load the model or make room for it; a model that is not among the residents afterwards has to wait."""
@@ -338,36 +344,42 @@ class Scheduler:
         if self.budget.lacking(used, entry.need) is None:
             self._residents[entry.model] = _Resident(entry.need, entry.pinned, now)
             return [Load(entry.model)]
-        leaving = add(r.held for r in self._residents.values() if r.stage is Stage.LEAVING)
-        staying = {pool: count - leaving.get(pool, 0) for pool, count in used.items()}
-        victims = choose(entry.need, staying, self._idle(), self.budget)
-        return [action for model in victims or () for action in self._evict_if_idle(model)]
+        victims = choose(entry.need, self._staying(), self._idle(), self.budget)
+        return self._evict_idle(victims or ())
+
+    def _staying(self) -> dict[PoolId, int]:
+        """Return what models hold that have not been asked to leave."""
+        return add(r.held for r in self._residents.values() if r.stage is not Stage.LEAVING)
 
     def _idle(self) -> list[Idle]:
+        return self._candidates(lambda resident: not resident.jobs)
+
+    def _candidates(self, fit: Callable[[_Resident], bool]) -> list[Idle]:
         return [
             Idle(model=model, held=resident.held, last_used=resident.last_used)
             for model, resident in self._residents.items()
-            if resident.stage is Stage.READY and not resident.jobs and not resident.pinned
+            if resident.stage is Stage.READY and not resident.pinned and fit(resident)
         ]
 
-    def _in_the_way(self, entry: _Waiting) -> set[ModelId]:
+    def _in_the_way(self, entry: _Waiting) -> frozenset[ModelId]:
         """Return the ready models, busy ones too, whose leaving would make room for a job that waited too long."""
-        candidates = [
-            Idle(model=model, held=resident.held, last_used=resident.last_used)
-            for model, resident in self._residents.items()
-            if resident.stage is Stage.READY and not resident.pinned
-        ]
-        return set(choose(entry.need, self.used(), candidates, self.budget) or ())
+        candidates = self._candidates(lambda _: True)
+        job, chosen = self._clearing or (None, frozenset())
+        if job == entry.job:
+            kept = [idle for idle in candidates if idle.model in chosen]
+            if choose(entry.need, self._staying(), kept, self.budget) is not None:
+                return chosen
+        found = frozenset(choose(entry.need, self._staying(), candidates, self.budget) or ())
+        self._clearing = (entry.job, found)
+        return found
 
     def _shed(self) -> list[Action]:
         """Let idle models go when measuring has shown that all together hold more than the budget allows."""
-        newest = max((r.last_used for r in self._residents.values()), default=0.0)
-        spare = [idle for idle in self._idle() if idle.last_used < newest]
-        leaving = add(r.held for r in self._residents.values() if r.stage is Stage.LEAVING)
-        used = {pool: count - leaving.get(pool, 0) for pool, count in self.used().items()}
+        used = self._staying()
         over = {pool: 1 for pool, count in used.items() if count > self.budget.limits.get(pool, 0)}
         if not over:
             return []
+        newest = max((r.last_used for r in self._residents.values()), default=0.0)
+        spare = [idle for idle in self._idle() if idle.last_used < newest]
         victims = choose(over, used, spare, self.budget)
-        names = victims if victims is not None else [idle.model for idle in spare]
-        return [action for model in names for action in self._evict_if_idle(model)]
+        return self._evict_idle(victims if victims is not None else [idle.model for idle in spare])

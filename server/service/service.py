@@ -10,7 +10,7 @@ from server.core.errors import InvalidValue, QueueFull, ShuttingDown, UnknownMod
 from server.core.image import ImageRequest
 from server.core.jobs import CancelMode, JobId, Work
 from server.core.memory import MemoryBudget, PoolId
-from server.core.models import ModelCard, ModelKind
+from server.core.models import ModelCard, ModelId, ModelKind
 from server.registry.residents import ResidentView
 from server.service.board import JobView
 from server.service.loop import Loop, named
@@ -98,7 +98,7 @@ class Service:
 
     async def unload(self, model: str) -> None:
         """Return when the model's process is gone; raise ModelBusy while jobs run on it."""
-        await self._loop.unload(self._catalog.find(model, *LOADABLE).id)
+        await self._loop.unload(self._resident(model))
 
     async def rescan(self) -> None:
         """Read the model folders again."""
@@ -126,6 +126,16 @@ class Service:
     def stop_accepting(self) -> None:
         """Refuse new work from now on."""
         self._accepting = False
+
+    def _resident(self, name: str) -> ModelId:
+        try:
+            return self._catalog.find(name, *LOADABLE).id
+        except UnknownModel:
+            # A model whose file has gone since it was loaded is known by its id alone.
+            for resident in self._loop.residents():
+                if resident.model == name:
+                    return resident.model
+            raise
 
     def _loadable(self, name: str, *kinds: ModelKind) -> ModelCard:
         try:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from server.core.errors import ServerError
+from server.core.image import Preview
 from server.core.jobs import CancelMode, Event, JobId, Loading, Waiting
 
 Cancel = Callable[[JobId, CancelMode], object]
@@ -16,7 +17,8 @@ class JobStream:
     """Events of one job for one reader, in order.
 
     The hall pushes with `push`, `finish` and `fail`; the reader iterates, and closes when it leaves. Closing before the
-    end abandons the job. Bounded by what a job can produce (a context of text, a job's pictures).
+    end abandons the job. What a slow reader leaves unread is bounded by what a job can produce (a context of text, a
+    job's pictures), so the hall never waits for it; of unread previews only the newest is kept.
     """
 
     def __init__(self, job: JobId, cancel: Cancel) -> None:
@@ -32,10 +34,18 @@ class JobStream:
         """Add an event; ignored after the end."""
         if self._ended:
             return
+        if isinstance(event, Preview):
+            self._drop_preview()
         self._events.append(event)
         if not isinstance(event, Waiting | Loading):
             self._began = True
         self._arrived.set()
+
+    def _drop_preview(self) -> None:
+        for old in self._events:
+            if isinstance(old, Preview):
+                self._events.remove(old)
+                return
 
     def finish(self) -> None:
         """End the stream well."""

@@ -1,9 +1,10 @@
 """The child's main: one process, one model, one thread.
 
-    python -m server.workers.child FD
+    python -m server.workers.child FD PARENT
 
-`FD` is an inherited end of a socket pair. The loop drains it, hands new work to the engine, advances the engine by one
-step and sends what came out, one frame a step. It ends when told to or when the parent has gone.
+`FD` is an inherited end of a socket pair, `PARENT` the process id of its other end. The loop drains it, hands new work
+to the engine, advances the engine by one step and sends what came out, one frame a step. It ends when told to or when
+the parent has gone. An error that escapes from the engine's step ends the process: nobody knows what state it left.
 """
 
 import contextlib
@@ -15,9 +16,10 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from server.core.errors import Broken, LoadFailed, ProtocolError, ServerError
-from server.core.jobs import JobFailed, Outcome
+from server.core.errors import Broken, LoadFailed, OutOfMemory, ProtocolError, ServerError
+from server.core.jobs import CancelMode, JobFailed, Outcome
 from server.core.models import ModelCard
 from server.engines import LOADERS
 from server.engines.base import Engine, Loader
@@ -37,12 +39,15 @@ class Child:
         self._link = link
 
     def main(self) -> None:
-        """Load the model that the first message names and serve it until told to stop."""
+        """Load the model that the first message names and serve it until told to stop.
+
+        Raises:
+            LinkClosed: the parent has gone.
+        """
         self._link.send(Hello(protocol=PROTOCOL, pid=os.getpid()))
         first = self._link.receive(wait=True)
         if not isinstance(first, Load):
-            if first is not None:
-                logger.error("the first message must be a load, it was a %s", type(first).__name__)
+            logger.info("the first message was no load but %s", type(first).__name__)
             return
         engine = self._load(first)
         if engine is None:
@@ -57,19 +62,21 @@ class Child:
         def report(fraction: float) -> None:
             self._link.send(LoadProgress(fraction=fraction))
 
+        model = message.card.id
         try:
             return _loader(message.card).load(message.card, message.settings, report)
-        except ServerError as error:
-            self._link.send(NotLoaded(error=error.to_data()))
         except LinkClosed:
             raise
+        except ServerError as error:
+            self._link.send(NotLoaded(error=error.to_data()))
+        except MemoryError:
+            logger.exception("loading failed")
+            reason = OutOfMemory(f"there is not enough memory to load model {model!r}", model=model, device="cpu")
+            self._link.send(NotLoaded(error=reason.to_data()))
         except Exception as error:
             logger.exception("loading failed")
-            reason = LoadFailed(
-                f"model {message.card.id!r} could not be loaded ({type(error).__name__}); the log has the details",
-                model=message.card.id,
-            )
-            self._link.send(NotLoaded(error=reason.to_data()))
+            text = f"model {model!r} could not be loaded ({type(error).__name__}); the log has the details"
+            self._link.send(NotLoaded(error=LoadFailed(text, model=model).to_data()))
         return None
 
     def _serve(self, engine: Engine) -> None:
@@ -80,9 +87,7 @@ class Child:
                 if not self._take(engine, message, refused):
                     return
                 message = self._link.receive(wait=False)
-            items = refused + engine.step()
-            if items:
-                self._link.send(Outcomes(items=items))
+            self._send(engine, refused + engine.step())
 
     def _take(self, engine: Engine, message: Down, refused: list[Outcome]) -> bool:
         """Hand a message to the engine; tell whether to go on."""
@@ -102,6 +107,21 @@ class Child:
             case _:
                 return False
         return True
+
+    def _send(self, engine: Engine, items: list[Outcome]) -> None:
+        """Send a step's outcomes in one frame; one that cannot travel costs its own job and no other."""
+        if not items:
+            return
+        try:
+            self._link.send(Outcomes(items=items))
+        except ProtocolError as error:
+            if len(items) > 1:
+                for item in items:
+                    self._send(engine, [item])
+                return
+            logger.error("job=%s sent what cannot travel: %s", items[0].job, error)
+            engine.cancel(items[0].job, CancelMode.ABANDON)
+            self._link.send(Outcomes(items=[JobFailed(items[0].job, error.to_data())]))
 
 
 def _loader(card: ModelCard) -> Loader:
@@ -123,18 +143,34 @@ def _settle(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
 
-def main() -> None:
+def _end(status: int) -> NoReturn:
+    """End without the interpreter's farewell, in which native libraries may hang or crash after all was well."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def main() -> NoReturn:
     """Run as a worker over the inherited socket."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     _settle(parent)
     logging.basicConfig(level=logging.INFO, format="level=%(levelname)s logger=%(name)s %(message)s")
-    link = SocketLink(socket.socket(fileno=descriptor))
+    end = socket.socket(fileno=descriptor)
+    # What the engine may start must not keep the link open after us.
+    end.set_inheritable(False)
+    link = SocketLink(end)
+    status = 0
     try:
         Child(link).main()
     except LinkClosed:
         logger.info("the parent has gone")
-    finally:
-        link.close()
+    except Exception:
+        logger.exception("the worker ends")
+        status = 1
+    link.close()
+    _end(status)
 
 
 if __name__ == "__main__":

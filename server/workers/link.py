@@ -1,6 +1,5 @@
 """How a child's messages travel: the seam that a test or a remote worker may replace."""
 
-import select
 import socket
 from collections import deque
 from typing import Protocol
@@ -19,7 +18,7 @@ class Link(Protocol):
     """The child's end."""
 
     def send(self, message: Up) -> None:
-        """Send a message; raise LinkClosed when the parent has gone."""
+        """Send a message; raise LinkClosed when the parent has gone, ProtocolError (and send nothing) when unfit."""
         ...
 
     def receive(self, *, wait: bool) -> Down | None:
@@ -41,18 +40,21 @@ class SocketLink:
 
     def send(self, message: Up) -> None:
         """Send a message, waiting while the parent is behind."""
+        frame = encode(message)
         try:
-            self._socket.sendall(encode(message))
+            self._socket.sendall(frame)
         except OSError as error:
             raise LinkClosed from error
 
     def receive(self, *, wait: bool) -> Down | None:
         """Return the next message, after waiting for it if asked to."""
+        # Not select(): it refuses descriptors over 1023, which a child of a busy parent may well inherit.
+        flags = 0 if wait else socket.MSG_DONTWAIT
         while not self._messages:
-            if not wait and not select.select([self._socket], [], [], 0)[0]:
-                return None
             try:
-                data = self._socket.recv(CHUNK)
+                data = self._socket.recv(CHUNK, flags)
+            except BlockingIOError:
+                return None
             except OSError as error:
                 raise LinkClosed from error
             if not data:

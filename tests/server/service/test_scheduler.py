@@ -1,0 +1,465 @@
+"""The scheduler's rules as small plays, and random plays that must keep its promises. Time is made up."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from server.core.errors import DoesNotFit, LoadFailed, ShuttingDown
+from server.core.jobs import JobId
+from server.core.memory import RAM, MemoryBudget, PoolId, vram
+from server.core.models import ModelId
+from server.service.scheduler import (
+    Action,
+    Evict,
+    Finished,
+    Gone,
+    Grant,
+    Load,
+    Loaded,
+    LoadEnded,
+    Refuse,
+    Scheduler,
+    SchedulerEvent,
+    Shutdown,
+    Stage,
+    Submitted,
+    Tick,
+    Unload,
+    Withdrawn,
+    Worn,
+)
+from tests.support.hall_world import PATIENCE_S, World
+
+GPU = vram(0)
+FAILED = LoadFailed("bad file").to_data()
+
+
+class Play:
+    """A scheduler with 10 units of RAM, spoken to in short words; actions come back as short words."""
+
+    def __init__(self, limits: Mapping[PoolId, int] | None = None) -> None:
+        self.scheduler = Scheduler(MemoryBudget(limits=dict(limits or {RAM: 10})), patience_s=PATIENCE_S)
+        self.now = 0.0
+        self.refused: dict[str, Refuse] = {}
+
+    def on(self, event: SchedulerEvent) -> list[str]:
+        return [self._short(action) for action in self.scheduler.on(event, self.now)]
+
+    def ask(
+        self, job: str, model: str, need: int = 4, *, gpu: int = 0, pinned: bool = False, since: float | None = None
+    ) -> list[str]:
+        pools = {RAM: need, GPU: gpu} if gpu else {RAM: need}
+        return self.on(Submitted(job=JobId(job), model=ModelId(model), need=pools, pinned=pinned, since=since))
+
+    def loaded(self, model: str, slots: int = 1, held: int = 4) -> list[str]:
+        return self.on(Loaded(model=ModelId(model), slots=slots, held={RAM: held}))
+
+    def failed(self, model: str) -> list[str]:
+        return self.on(LoadEnded(model=ModelId(model), error=FAILED))
+
+    def gone(self, model: str, *, died: bool = False) -> list[str]:
+        return self.on(Gone(model=ModelId(model), died=died, how="killed"))
+
+    def finished(self, job: str) -> list[str]:
+        return self.on(Finished(JobId(job)))
+
+    def unload(self, model: str) -> list[str]:
+        return self.on(Unload(ModelId(model)))
+
+    def later(self, seconds: float) -> list[str]:
+        self.now += seconds
+        return self.on(Tick())
+
+    def ready(self, model: str, *, slots: int = 1, held: int = 4, pinned: bool = False) -> None:
+        """Bring a model up and leave it idle; each use comes a second after the one before."""
+        self.now += 1
+        assert f"load {model}" in self.ask(f"first {model}", model, held, pinned=pinned)
+        assert self.loaded(model, slots, held) == [f"grant first {model}"]
+        assert self.finished(f"first {model}") == []
+
+    def stage(self, model: str) -> Stage | None:
+        return self.scheduler.stage(ModelId(model))
+
+    def _short(self, action: Action) -> str:
+        match action:
+            case Grant(job, _):
+                return f"grant {job}"
+            case Refuse(job, error):
+                self.refused[job] = action
+                return f"refuse {job} {error.code}"
+            case Load(model):
+                return f"load {model}"
+            case Evict(model):
+                return f"evict {model}"
+
+
+@pytest.fixture
+def play() -> Play:
+    return Play()
+
+
+def test_a_first_request_loads_and_is_granted_when_the_model_is_ready(play: Play) -> None:
+    assert play.ask("1", "a") == ["load a"]
+    assert play.ask("2", "a") == []
+    assert play.loaded("a", slots=2) == ["grant 1", "grant 2"]
+
+
+def test_slots_are_given_in_order_of_arrival(play: Play) -> None:
+    play.ready("a", slots=2)
+    assert play.ask("1", "a") == ["grant 1"]
+    assert play.ask("2", "a") == ["grant 2"]
+    assert play.ask("3", "a") == []
+    assert play.ask("4", "a") == []
+    assert play.finished("2") == ["grant 3"]
+    assert play.finished("1") == ["grant 4"]
+
+
+def test_a_model_without_a_figure_for_its_slots_has_one(play: Play) -> None:
+    play.ask("1", "a")
+    assert play.loaded("a", slots=0) == ["grant 1"]
+
+
+def test_what_can_never_fit_is_refused_with_numbers(play: Play) -> None:
+    assert play.ask("1", "a", 11) == [f"refuse 1 {DoesNotFit.code}"]
+    error = play.refused["1"].error
+    assert (error.facts["needed"], error.facts["limit"], error.facts["pool"]) == (11, 10, RAM)
+    assert play.ask("2", "b", 1, gpu=1) == [f"refuse 2 {DoesNotFit.code}"], "no such pool"
+
+
+def test_two_models_that_fit_load_at_the_same_time(play: Play) -> None:
+    assert play.ask("1", "a", 5) == ["load a"]
+    assert play.ask("2", "b", 5) == ["load b"]
+
+
+def test_room_is_made_by_the_oldest_use_and_the_load_waits_until_it_is_back(play: Play) -> None:
+    play.ready("a")
+    play.ready("b")
+    assert play.ask("1", "c", 4) == ["evict a"]
+    assert play.stage("a") is Stage.LEAVING
+    assert play.later(1) == []
+    assert play.gone("a") == ["load c"]
+
+
+def test_a_use_makes_a_model_younger(play: Play) -> None:
+    play.ready("a")
+    play.ready("b")
+    play.now += 1
+    play.ask("1", "a")
+    play.finished("1")
+    assert play.ask("2", "c", 4) == ["evict b"]
+
+
+def test_running_jobs_are_never_killed_for_a_newcomer(play: Play) -> None:
+    play.ready("a", held=8)
+    play.ask("1", "a")
+    assert play.ask("2", "b", 8) == []
+    assert play.later(100) == []
+    assert play.finished("1") == ["evict a"]
+    assert play.gone("a") == ["load b"]
+
+
+def test_nobody_is_evicted_when_that_would_not_suffice(play: Play) -> None:
+    play.ready("a", held=4)
+    play.ready("b", held=6)
+    play.ask("1", "b")
+    assert play.ask("2", "c", 8) == []
+    assert play.stage("a") is Stage.READY
+
+
+def test_a_job_for_a_leaving_model_waits_and_loads_it_again(play: Play) -> None:
+    play.ready("a", held=8)
+    assert play.ask("1", "b", 8) == ["evict a"]
+    assert play.ask("2", "a", 8) == []
+    assert play.gone("a") == ["load b"]
+    assert play.loaded("b", held=8) == ["grant 1"]
+    assert play.finished("1") == ["evict b"]
+    assert play.gone("b") == ["load a"]
+
+
+def test_loads_wait_behind_a_load_that_waits_but_grants_do_not(play: Play) -> None:
+    play.ready("a", slots=2, held=8)
+    play.ask("1", "a")
+    assert play.ask("2", "b", 8) == []
+    assert play.ask("3", "c", 1) == [], "it would fit, but 2 came before"
+    assert play.ask("4", "a") == ["grant 4"]
+
+
+def test_impatience_stops_later_jobs_on_the_model_in_the_way(play: Play) -> None:
+    play.ready("a", slots=2, held=8)
+    play.ask("1", "a")
+    play.ask("2", "b", 8)
+    play.later(PATIENCE_S - 0.1)
+    assert play.ask("3", "a") == ["grant 3"]
+    play.later(0.1)
+    assert play.ask("4", "a") == []
+    assert play.finished("1") == []
+    assert play.finished("3") == ["evict a"]
+    assert play.gone("a") == ["load b"]
+    assert play.loaded("b", held=8) == ["grant 2"]
+    assert play.finished("2") == ["evict b"]
+    assert play.gone("b") == ["load a"]
+    assert play.loaded("a", held=8) == ["grant 4"]
+
+
+def test_impatience_spares_models_that_are_not_in_the_way(play: Play) -> None:
+    play.ready("small", slots=2, held=2)
+    play.ready("a", slots=2, held=8)
+    play.ask("1", "a")
+    play.ask("2", "small")
+    play.ask("3", "b", 8)
+    play.later(PATIENCE_S)
+    assert play.ask("4", "small") == ["grant 4"]
+
+
+def test_two_busy_models_do_not_take_turns_in_being_spared(play: Play) -> None:
+    """Whichever was used last used to be spared, so neither ever became idle."""
+    play.ready("a", slots=2, held=5)
+    play.ready("b", slots=2, held=5)
+    for job, model in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b")):
+        assert play.ask(job, model) == [f"grant {job}"]
+    assert play.ask("starving", "c", 5) == []
+    play.later(PATIENCE_S)
+    done = False
+    running = {"a": ["a1", "a2"], "b": ["b1", "b2"]}
+    for turn in range(20):
+        for model in ("a", "b"):
+            play.now += 1
+            newcomer = f"{model} {turn}"
+            actions = play.ask(newcomer, model)
+            running[model] += [newcomer] if f"grant {newcomer}" in actions else []
+            if running[model]:
+                actions = play.finished(running[model].pop(0))
+                granted = [action.removeprefix("grant ") for action in actions if action.startswith("grant")]
+                for job in granted:
+                    running[job.split()[0]].append(job)
+                done = done or any(action.startswith("evict") for action in actions)
+    assert done, "room is made for the one that starves"
+
+
+def test_pinned_models_stay(play: Play) -> None:
+    play.ready("a", held=6, pinned=True)
+    assert play.ask("1", "b", 5) == [f"refuse 1 {DoesNotFit.code}"]
+    assert "pinned" in play.refused["1"].error.message
+    assert play.ask("2", "b", 4) == ["load b"]
+
+
+def test_a_pinned_model_that_is_leaving_is_waited_for(play: Play) -> None:
+    play.ready("a", held=6, pinned=True)
+    assert play.unload("a") == ["evict a"]
+    assert play.ask("1", "b", 5) == []
+    assert play.gone("a") == ["load b"]
+
+
+def test_a_withdrawn_job_is_neither_granted_nor_loaded_for(play: Play) -> None:
+    play.ready("a", held=8)
+    play.ask("1", "a")
+    play.ask("2", "b", 8)
+    play.on(Withdrawn(JobId("2")))
+    assert play.finished("1") == []
+    assert play.later(10) == []
+
+
+def test_an_impatient_job_that_is_withdrawn_holds_nobody_back(play: Play) -> None:
+    play.ready("a", held=8)
+    play.ask("1", "a")
+    play.ask("2", "b", 8)
+    play.later(PATIENCE_S)
+    play.ask("3", "a")
+    play.on(Withdrawn(JobId("2")))
+    assert play.finished("1") == ["grant 3"]
+
+
+def test_a_failed_load_is_told_to_all_who_wait_and_pauses(play: Play) -> None:
+    play.ask("1", "a")
+    play.ask("2", "a")
+    assert play.failed("a") == [f"refuse 1 {FAILED.code}", f"refuse 2 {FAILED.code}"]
+    assert play.refused["2"].error.facts["retry_after"] == 1
+    assert play.ask("3", "a") == [f"refuse 3 {LoadFailed.code}"]
+    assert play.ask("4", "b") == ["load b"], "others are not concerned"
+    play.later(1)
+    assert play.ask("5", "a") == ["load a"]
+    play.failed("a")
+    assert play.refused["5"].error.facts["retry_after"] == 2
+
+
+def test_the_first_crash_is_forgiven_at_once_and_the_next_makes_jobs_wait(play: Play) -> None:
+    play.ready("a")
+    play.ask("1", "a")
+    play.ask("2", "a")
+    assert play.gone("a", died=True) == ["load a"]
+    assert play.loaded("a") == ["grant 2"]
+    assert play.gone("a", died=True) == []
+    assert play.ask("3", "a") == []
+    assert play.ask("4", "b") == ["load b"], "a pause blocks nobody else"
+    assert play.later(0.9) == []
+    assert play.later(0.1) == ["load a"]
+
+
+def test_many_crashes_refuse(play: Play) -> None:
+    play.ready("a")
+    for _ in range(6):
+        play.gone("a", died=True)
+        play.ask("x", "a")
+        play.on(Withdrawn(JobId("x")))
+        if play.stage("a"):
+            play.loaded("a")
+    assert play.ask("1", "a") == [f"refuse 1 {LoadFailed.code}"]
+    assert "killed" in play.refused["1"].error.message
+
+
+def test_a_job_that_is_done_again_takes_its_old_place(play: Play) -> None:
+    play.ready("a")
+    play.now = 10
+    play.ask("1", "a")
+    play.now = 11
+    play.ask("2", "a")
+    play.gone("a", died=True)
+    assert play.ask("1", "a", since=10) == []
+    assert play.loaded("a") == ["grant 1"]
+
+
+def test_jobs_of_a_dead_worker_free_no_slot_of_the_next(play: Play) -> None:
+    play.ready("a")
+    play.ask("1", "a")
+    play.gone("a", died=True)
+    play.ask("2", "a")
+    play.loaded("a")
+    play.ask("3", "a")
+    assert play.finished("1") == []
+    assert play.finished("2") == ["grant 3"]
+
+
+def test_what_was_measured_counts_from_then_on(play: Play) -> None:
+    play.ask("1", "a", 2)
+    play.loaded("a", held=9)
+    assert play.scheduler.used() == {RAM: 9}
+    assert play.ask("2", "b", 2) == []
+    assert play.finished("1") == ["evict a"]
+
+
+def test_those_who_wait_need_what_was_measured(play: Play) -> None:
+    play.ask("1", "a", 2)
+    play.ask("2", "a", 2)
+    play.loaded("a", held=9)
+    play.gone("a", died=True)
+    play.ask("3", "b", 2)
+    assert play.scheduler.used() == {RAM: 9}
+
+
+def test_more_than_the_budget_is_shed_once_something_is_idle(play: Play) -> None:
+    play.ready("a", held=5)
+    play.ask("1", "b", 4)
+    play.now += 1
+    assert play.loaded("b", held=8) == ["evict a", "grant 1"]
+
+
+def test_unload(play: Play) -> None:
+    play.ready("a")
+    play.ask("1", "a")
+    assert play.unload("a") == [], "not while a job runs on it"
+    assert play.stage("a") is Stage.READY
+    play.finished("1")
+    assert play.unload("a") == ["evict a"]
+    assert play.unload("a") == []
+    assert play.gone("a") == []
+    assert play.unload("a") == []
+    assert play.stage("a") is None
+
+
+def test_a_worn_model_finishes_its_jobs_and_is_replaced(play: Play) -> None:
+    play.ready("a", slots=2)
+    play.ask("1", "a")
+    assert play.on(Worn(ModelId("a"))) == []
+    assert play.ask("2", "a") == []
+    assert play.finished("1") == ["evict a"]
+    assert play.gone("a") == ["load a"]
+    assert play.loaded("a") == ["grant 2"]
+    assert play.on(Worn(ModelId("nobody"))) == []
+
+
+def test_shutdown(play: Play) -> None:
+    play.ready("idle")
+    play.ready("a")
+    play.ask("1", "a")
+    play.ask("2", "a")
+    play.ask("3", "b", 2)
+    assert play.on(Shutdown()) == [f"refuse 2 {ShuttingDown.code}", f"refuse 3 {ShuttingDown.code}", "evict idle"]
+    assert play.ask("4", "a") == [f"refuse 4 {ShuttingDown.code}"]
+    assert play.loaded("b", held=2) == ["evict b"]
+    assert play.finished("1") == ["evict a"]
+
+
+def test_late_news_of_what_is_gone_is_ignored(play: Play) -> None:
+    assert play.loaded("a") == []
+    assert play.gone("a") == []
+    assert play.finished("1") == []
+    play.ready("b")
+    assert play.loaded("b", slots=9) == []
+    play.ask("1", "b")
+    assert play.ask("2", "b") == [], "a second news of a load changes nothing"
+
+
+def test_views(play: Play) -> None:
+    play.ready("a")
+    play.ask("1", "a")
+    assert play.scheduler.residents() == (ModelId("a"),)
+    assert play.scheduler.jobs_on(ModelId("a")) == 1
+    assert play.scheduler.last_used(ModelId("a")) == play.now
+    assert play.scheduler.jobs_on(ModelId("b")) == play.scheduler.last_used(ModelId("b")) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_plays_keep_the_promises(seed: int) -> None:
+    world = World(seed, faults=seed % 2 == 1)
+    submitted = 0
+    for _ in range(400):
+        if world.dice.random() < 0.4:
+            world.submit(world.dice.choice(list(world.needs)))
+            submitted += 1
+        elif world.agenda:
+            world.feed(world.next_event())
+        else:
+            world.now += 0.5
+            world.feed(Tick())
+        world.mischief()
+    world.come_to_rest()
+    assert len(world.ended) == submitted
+    if not world.faults:
+        assert not world.errors
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_starves_under_load_that_never_ends(seed: int) -> None:
+    """Two models have more work than they can do; the third, which needs all the room, gets its turn nevertheless."""
+    world = World(seed, faults=False)
+    world.needs = {ModelId("a"): {RAM: 6}, ModelId("b"): {RAM: 6}, ModelId("c"): {RAM: 12}}
+    world.slots = dict.fromkeys(world.needs, 3)
+    turns = 0
+    for _ in range(3000):
+        for model in (ModelId("a"), ModelId("b")):
+            while sum(wanted == model for wanted, _ in world.waiting.values()) < 2:
+                world.submit(model)
+        if not any(wanted == "c" for wanted, _ in world.waiting.values()):
+            world.submit(ModelId("c"))
+            turns += 1
+        if world.agenda:
+            world.feed(world.next_event())
+        world.now += 0.01
+        world.feed(Tick())
+    assert turns > 5
+    assert world.longest < 60
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shutdown_in_the_middle_ends_every_job(seed: int) -> None:
+    world = World(seed, faults=True)
+    for _ in range(100):
+        world.submit(world.dice.choice(list(world.needs)))
+        if world.agenda:
+            world.feed(world.next_event())
+    world.feed(Shutdown())
+    assert not world.waiting
+    while world.agenda:
+        world.feed(world.next_event())
+    assert not world.running
+    assert not world.stage, "all models have left"
