@@ -8,11 +8,14 @@ random weights (Q4_0) is made in the temporary folder.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.compare import Compared, interleave, spread
@@ -25,7 +28,9 @@ CLIENTS = (1, 8)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a GGUF file")
     options = parser.parse_args()
@@ -62,14 +67,13 @@ def text(place: Path, rounds: int, model: Path | None) -> None:
     for clients in CLIENTS:
         load = Load(clients=clients)
         context = load.prompt_tokens + load.new_tokens + 8
-        with House(models, place / f"text{clients}", config=f"[text]\nslots = {clients}\ncontext = {context}\n") as house:
+        with House(
+            models, place / f"text{clients}", config=f"[text]\nslots = {clients}\ncontext = {context}\n"
+        ) as house:
             run(house.url, "bench", Load(clients=1, new_tokens=2), seed=0)
-            numbers = iter(range(1, 1000))
-
-            def ours(house: House = house, load: Load = load) -> dict[str, float]:
-                return run(house.url, "bench", load, seed=next(numbers))
-
-            mine, other = interleave(rounds, ours, lambda load=load: bare(file, load))
+            seeds = itertools.count(1)
+            ours = partial(_served, house, load, seeds)
+            mine, other = interleave(rounds, ours, partial(bare, file, load))
         for key, name, unit, better in (
             ("tokens_per_s", "tokens/s", "tok/s", "more"),
             ("first_ms", "time to first token", "ms", "less"),
@@ -79,6 +83,10 @@ def text(place: Path, rounds: int, model: Path | None) -> None:
                 f"{clients} clients: {name}", unit, [m[key] for m in mine], [o[key] for o in other], better
             )
             print(compared.line(), flush=True)
+
+
+def _served(house: House, load: Load, seeds: Iterator[int]) -> dict[str, float]:
+    return run(house.url, "bench", load, seed=next(seeds))
 
 
 def bare(file: Path, load: Load, seed: int = 1) -> dict[str, float]:

@@ -28,7 +28,9 @@ class House:
         began = time.perf_counter()
         self._log = (self._state / "server.log").open("wb")
         port = free_port()
-        self._process = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            [*command, "--port", str(port)], env=environment, stdout=self._log, stderr=self._log
+        )
         self.url = f"http://127.0.0.1:{port}"
         with httpx.Client(timeout=5, trust_env=False) as client:
             while True:
@@ -49,7 +51,9 @@ class House:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(found[1]) / 1024 if found else 0.0
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(20)

@@ -1,6 +1,7 @@
 """A load generator for streamed completions: N clients at once, fixed prompt and answer lengths in tokens."""
 
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -12,7 +13,7 @@ import httpx
 
 @dataclass(frozen=True)
 class Load:
-    """`clients` requests at once, each of `prompt_tokens` tokens (`shared` of them the same for all) and `new_tokens`."""
+    """`clients` requests at once of `prompt_tokens` tokens, `shared` of them the same for all, `new_tokens` to make."""
 
     clients: int
     prompt_tokens: int = 256
@@ -83,4 +84,4 @@ async def _one(
                 moments.append(time.perf_counter())
     if not moments:
         raise RuntimeError("an answer without text")
-    return moments[0] - began, [b - a for a, b in zip(moments, moments[1:], strict=False)], tokens
+    return moments[0] - began, [b - a for a, b in itertools.pairwise(moments)], tokens

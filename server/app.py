@@ -12,11 +12,11 @@ from litestar import Litestar, Request, Response
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from compat import a1111, openai
-from compat.dialect import Dialect
 from server.config import Config, parse_bytes
 from server.core.memory import RAM, DeviceProfile, MemoryBudget, PoolId
+from server.doors import ALIASES, body_limits, make_dialects
 from server.http import admin, health, house, page
+from server.http.aliases import Aliases
 from server.http.auth import Keyring, guard
 from server.http.gate import Gate, GateRules
 from server.http.origins import is_loopback
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
 FIRST_SCAN_S = 0.5
-MIB = 1024**2
-BODY_LIMITS = {"/v1": 64 * MIB, "/sdapi": 256 * MIB}
 
 
 class House:
@@ -57,7 +55,8 @@ class House:
         )
         self.dialects = make_dialects(self.service, config, self.catalog, state)
         self.litestar = self._litestar()
-        self.asgi = Gate(self.litestar, reply_to=self.reply_to, rules=gate_rules(config))
+        gate = Gate(self.litestar, reply_to=self.reply_to, rules=gate_rules(config, body_limits(self.dialects)))
+        self.asgi = Aliases(gate, ALIASES)
 
     def reply_to(self, path: str, error: Exception) -> Reply:
         """Say what went wrong in the words of the door that a path belongs to."""
@@ -67,9 +66,13 @@ class House:
         return house.reply(error)
 
     async def drain(self) -> None:
-        """Take nothing new, refuse what waits and let running jobs end, for at most the configured time."""
+        """Take nothing new, refuse what waits and let running jobs end, for at most the configured time; then end all.
+
+        Who still reads a stream by then is told in it.
+        """
         self.service.stop_accepting()
         await self._loop.drain(self.config.server.drain_s)
+        await self._loop.close()
 
     def _litestar(self) -> Litestar:
         def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -163,37 +166,7 @@ def make_ledger(
     )
 
 
-def make_dialects(service: Service, config: Config, catalog: Catalog, state: Path | None) -> tuple[Dialect, ...]:
-    """Return the front doors."""
-    options = config.a1111.options_file or (str(state / "a1111-options.json") if state else None)
-    styles = catalog.styles_file()
-    return (
-        openai.dialect(
-            service,
-            openai.OpenAiSettings(
-                default_model=config.models.default_text,
-                patience_s=config.openai.patience_s,
-                ping_s=config.openai.ping_s,
-                body_limit=BODY_LIMITS["/v1"],
-            ),
-        ),
-        a1111.dialect(
-            service,
-            a1111.A1111Settings(
-                options_file=options,
-                styles_files=(str(styles),) if styles else (),
-                models_dir=str(Path(config.models.folders[0]).expanduser()) if config.models.folders else None,
-                default_model=config.a1111.default_model,
-                previews_every=config.a1111.previews_every,
-                body_limit=BODY_LIMITS["/sdapi"],
-                listen=not is_loopback(config.server.host),
-                port=config.server.port,
-            ),
-        ),
-    )
-
-
-def gate_rules(config: Config) -> GateRules:
+def gate_rules(config: Config, limits: dict[str, int]) -> GateRules:
     """Return what the gate lets through."""
     return GateRules(
         bound=config.server.host,
@@ -201,7 +174,7 @@ def gate_rules(config: Config) -> GateRules:
         hosts=config.server.allowed_hosts,
         origins=config.server.allowed_origins,
         keyed=bool(config.auth.keys),
-        body_limits=BODY_LIMITS,
+        body_limits=limits,
         timed=("/sdapi",),
     )
 

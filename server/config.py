@@ -68,10 +68,14 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenAiConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The OpenAI door. A streamed answer starts with comments when its model is not ready after `patience_s`."""
+    """The doors for text. A streamed answer starts with comments when its model is not ready after `patience_s`.
+
+    With `strict`, fields that have no effect are refused instead of being named in a header.
+    """
 
     patience_s: float = 5.0
     ping_s: float = 15.0
+    strict: bool = False
 
 
 class A1111Config(msgspec.Struct, frozen=True, kw_only=True):

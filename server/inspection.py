@@ -21,8 +21,10 @@ def problems(config: Config) -> Iterator[str]:
     yield from _folder_problems(config)
     catalog = make_catalog(config)
     catalog.scan()
+    folders = {str(Path(folder).expanduser()) for folder in config.models.folders}
     for skipped in catalog.skipped():
-        yield f"{skipped.path} is left out: {skipped.reason}"
+        if str(skipped.path) not in folders:
+            yield f"{skipped.path} is left out: {skipped.reason}"
     for card in catalog.cards():
         if card.broken is not None:
             yield f"{card.name} cannot be used: {card.broken}"

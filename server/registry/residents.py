@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
-    """How a loaded model stands. `state` is loading, ready or leaving; `last_used` is monotonic seconds."""
+    """How a loaded model stands. `state` is loading, ready or leaving; `last_used` is monotonic seconds.
+
+    `context` is tokens per slot, 0 until it is known.
+    """
 
     model: ModelId
     kind: ModelKind
@@ -28,6 +31,7 @@ class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     footprint: Footprint
     last_used: float
+    context: int = 0
 
 
 class Resident:

@@ -7,6 +7,8 @@ import msgspec
 
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, JobId, JobState, Work
+from server.core.text import TextFinished
+from server.service.totals import TextTotals, Totals
 
 HISTORY = 64
 
@@ -47,6 +49,7 @@ class JobEntry:
         self.arrived = now
         self.started: float | None = None
         self.ended: float | None = None
+        self.totals: Totals | None = None
         self._forget_progress()
 
     def _forget_progress(self) -> None:
@@ -76,6 +79,8 @@ class JobEntry:
                 self._preview = event.png
             case ImageReady() | ImageFinished():
                 self.drop_preview()
+            case TextFinished() if self.totals is not None:
+                self.totals.note(self.work, event)
             case _:
                 pass
 
@@ -106,10 +111,12 @@ class Board:
     def __init__(self) -> None:
         self._live: dict[JobId, JobEntry] = {}
         self._past: deque[JobView] = deque(maxlen=HISTORY)
+        self._totals = Totals()
 
     def add(self, entry: JobEntry) -> None:
-        """Put up a new job."""
+        """Put up a new job; what it writes is counted from now on."""
         self._live[entry.id] = entry
+        entry.totals = self._totals
 
     def running(self, job: JobId, now: float) -> None:
         """Note that a worker has the job; a job that is done again keeps its first start."""
@@ -141,6 +148,11 @@ class Board:
             else:
                 live.append(entry.view())
         return (*live, *self._past)
+
+    @property
+    def totals(self) -> TextTotals:
+        """Return what all text jobs since the start have used."""
+        return self._totals.view()
 
     @property
     def live(self) -> int:

@@ -201,6 +201,7 @@ class Loop:
             pid=resident.worker.pid if resident else None,
             footprint=facts.footprint if facts else self._provision.expected(self._cards[model]),
             last_used=self._scheduler.last_used(model),
+            context=facts.context if facts else 0,
         )
 
     def _post(self, event: SchedulerEvent) -> None:

@@ -15,8 +15,9 @@ from server.registry.residents import ResidentView
 from server.service.board import JobView
 from server.service.loop import Loop, named
 from server.service.stream import JobStream
+from server.service.totals import TextTotals
 
-__all__ = ["JobStream", "JobView", "MemoryView", "ResidentView", "Service"]
+__all__ = ["JobStream", "JobView", "MemoryView", "ResidentView", "Service", "TextTotals"]
 
 LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT)
 
@@ -107,6 +108,10 @@ class Service:
     def jobs(self) -> tuple[JobView, ...]:
         """Return live jobs, oldest first, then ended ones, newest first."""
         return self._loop.board.views()
+
+    def totals(self) -> TextTotals:
+        """Return what all text jobs since the start of the server have used."""
+        return self._loop.board.totals
 
     def cancel(self, job: JobId, mode: CancelMode) -> bool:
         """End a job early; False when there is no such live job."""

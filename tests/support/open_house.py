@@ -80,11 +80,12 @@ class OpenHouse:
     async def job_in(self, state: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until so many jobs are in a state and return them."""
 
-        async def there() -> list[dict[str, Any]]:
+        async def there() -> tuple[list[dict[str, Any]], ...]:
             found = await self.jobs(state)
-            return found if len(found) == count else []
+            return (found,) if len(found) == count else ()
 
-        return await eventually(there)
+        (found,) = await eventually(there)
+        return found
 
     async def none_live(self) -> None:
         """Wait until no job waits or runs."""
@@ -131,9 +132,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def _served(house: House) -> AsyncIterator[str]:
-    settings = uvicorn.Config(
-        house.asgi, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5
-    )
+    settings = uvicorn.Config(house.asgi, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = _Server(settings)
         serving = asyncio.create_task(server.serve([listening]), name="the open house")

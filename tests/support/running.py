@@ -1,8 +1,10 @@
 """A real `hearth serve` in a process of its own, as a user starts it, and the other verbs of the command."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.live_server import address
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +89,14 @@ class Running:
     def client(self, **settings: Any) -> httpx.Client:
         """Return another client of the server, with connections of its own; the caller closes it."""
         return httpx.Client(**{"base_url": self.url, "timeout": 120, "trust_env": False, **settings})
+
+    def asked(self, path: str, body: Any) -> socket.socket:
+        """Send a POST on a connection of its own and return that, unread; leaving its context is hanging up."""
+        content = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection = socket.create_connection(address(self.url), timeout=END_LIMIT_S)
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        return connection
 
     def hears(self, wanted: Callable[[str], bool], limit_s: float = START_LIMIT_S) -> str | None:
         """Return the first line of standard output that is wanted; None when the output ends without it."""

@@ -8,6 +8,8 @@ from server.registry.probe.base import BrokenModel, Finding, NotMine
 from server.registry.probe.gguf import GgufHeader, read_gguf
 from server.registry.probe.gguf_types import BLOCKS, FILE_TYPES
 
+CHAT_TEMPLATE = "tokenizer.chat_template"
+
 # Architectures of GGUF files that do not generate text, and what they are.
 ENCODERS = frozenset(
     {
@@ -92,7 +94,7 @@ def text_facts(header: GgufHeader) -> TextFacts:
         vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0) or figure("vocab_size"),
         parameters=sum(tensor.elements for tensor in header.tensors),
         quantisation=_quantisation(header),
-        has_chat_template=header.has("tokenizer.chat_template"),
+        has_chat_template=header.has(CHAT_TEMPLATE),
     )
 
 
@@ -142,4 +144,6 @@ def _quantisation(header: GgufHeader) -> str:
 
 
 def _metadata(header: GgufHeader) -> dict[str, str]:
-    return {key: str(value) for key, value in header.values.items() if key.startswith("general.")}
+    shown = {key: str(value) for key, value in header.values.items() if key.startswith("general.")}
+    template = header.text(CHAT_TEMPLATE)
+    return shown | {CHAT_TEMPLATE: template} if template else shown

@@ -54,6 +54,7 @@ def test_facts_of_a_text_model():
     assert facts.vocabulary == 4 and facts.quantisation == "F16" and facts.has_chat_template
     assert facts.parameters == 64 * 4 + 64 * 64 + 64
     assert finding.metadata["general.name"] == "Tiny"
+    assert finding.metadata["tokenizer.chat_template"] == LLAMA["tokenizer.chat_template"]
 
 
 def test_kv_heads_per_layer_are_averaged_upwards_and_missing_ones_are_the_heads():

@@ -1,0 +1,160 @@
+"""Conversations and tools: from the wire to the core. Pure.
+
+| on the wire | in the core |
+|---|---|
+| `system` | a first message of the role system |
+| `tool_result` blocks of a user message | messages of the role tool, before the rest of that message |
+| `tool_use` blocks | tool calls |
+| `thinking` blocks of the assistant | its reasoning; redacted ones are left out |
+| neighbours of the same role | one message |
+| a failed tool's result | its text behind `Error: ` |
+"""
+
+import msgspec
+
+from compat.anthropic import wire
+from server.core.errors import InvalidValue, Unsupported
+from server.core.text import Message, TextPart, Tool, ToolCall
+
+# Some clients put a block of bookkeeping first that differs in every request; no prompt behind it could be reused.
+BILLING_HEADER = "x-anthropic-billing-header:"
+_MERGED = ("user", "assistant")
+
+
+def messages_to_core(request: wire.Conversation) -> tuple[Message, ...]:
+    """Return the conversation in core terms; raise InvalidValue or Unsupported with the path of the block."""
+    collected = _Collected()
+    system = _texts(request.system or [], "system")
+    told = tuple(part for part in system if part.text and not part.text.startswith(BILLING_HEADER))
+    if told:
+        collected.add(Message(role="system", parts=told))
+    for index, message in enumerate(request.messages):
+        where = f"messages[{index}].content"
+        if message.role == "assistant":
+            collected.add(_assistant(message.content, where))
+            continue
+        for turn in _turns(message, where, collected.calls):
+            collected.add(turn)
+    return tuple(collected.messages)
+
+
+class _Collected:
+    """The messages so far; neighbours of one role become one. `calls` are the tools' names by the calls' ids."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.calls: dict[str, str] = {}
+
+    def add(self, message: Message) -> None:
+        self.calls |= {call.id: call.name for call in message.tool_calls}
+        last = self.messages[-1] if self.messages else None
+        if last is None or last.role != message.role or message.role not in _MERGED:
+            self.messages.append(message)
+            return
+        reasoning = "\n".join(text for text in (last.reasoning, message.reasoning) if text)
+        self.messages[-1] = Message(
+            role=last.role,
+            parts=last.parts + message.parts,
+            tool_calls=last.tool_calls + message.tool_calls,
+            reasoning=reasoning or None,
+        )
+
+
+def _assistant(content: str | list[wire.Block], where: str) -> Message:
+    if isinstance(content, str):
+        return Message(role="assistant", parts=(TextPart(content),) if content else ())
+    parts: list[TextPart] = []
+    calls: list[ToolCall] = []
+    thoughts: list[str] = []
+    for index, block in enumerate(content):
+        at = f"{where}[{index}]"
+        match block.type:
+            case "text":
+                parts.append(_text(block, at))
+            case "tool_use":
+                calls.append(_call(block, at))
+            case "thinking":
+                thoughts.append(block.thinking or "")
+            case "redacted_thinking":
+                pass
+            case _:
+                raise _unknown(block, at)
+    reasoning = "\n".join(text for text in thoughts if text)
+    return Message(role="assistant", parts=tuple(parts), tool_calls=tuple(calls), reasoning=reasoning or None)
+
+
+def _call(block: wire.Block, at: str) -> ToolCall:
+    if not block.id or not block.name:
+        raise InvalidValue.of(at, f"'{at}': a tool_use block needs 'id' and 'name'")
+    return ToolCall(id=block.id, name=block.name, arguments=msgspec.json.encode(block.input or {}).decode())
+
+
+def _turns(message: wire.Message, where: str, calls: dict[str, str]) -> list[Message]:
+    """Return a message of the user, after the results of tools that it brings."""
+    if isinstance(message.content, str):
+        return [Message(role=message.role, parts=(TextPart(message.content),))]
+    results: list[Message] = []
+    parts: list[TextPart] = []
+    for index, block in enumerate(message.content):
+        at = f"{where}[{index}]"
+        if block.type == "tool_result":
+            results.append(_result(block, at, calls))
+        else:
+            parts.append(_readable(block, at))
+    if parts or not results:
+        results.append(Message(role=message.role, parts=tuple(parts)))
+    return results
+
+
+def _result(block: wire.Block, at: str, calls: dict[str, str]) -> Message:
+    name = calls.get(block.tool_use_id or "")
+    if name is None:
+        param = f"{at}.tool_use_id"
+        raise InvalidValue.of(param, f"'{param}' names no tool_use block of an earlier assistant message")
+    texts = [part.text for part in _texts(block.content or "", f"{at}.content")]
+    text = "\n".join(texts)
+    if block.is_error:
+        text = f"Error: {text}"
+    return Message(role="tool", parts=(TextPart(text),), name=name, tool_call_id=block.tool_use_id)
+
+
+def _texts(content: str | list[wire.Block], where: str) -> tuple[TextPart, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),) if content else ()
+    return tuple(_readable(block, f"{where}[{index}]") for index, block in enumerate(content))
+
+
+def _readable(block: wire.Block, at: str) -> TextPart:
+    if block.type == "text":
+        return _text(block, at)
+    if block.type == "document" and block.source is not None and block.source.type == "text":
+        return TextPart(block.source.data or "")
+    raise _unknown(block, at)
+
+
+def _text(block: wire.Block, at: str) -> TextPart:
+    if block.text is None:
+        raise InvalidValue.of(f"{at}.text", f"Missing required parameter: '{at}.text'.")
+    return TextPart(block.text)
+
+
+def _unknown(block: wire.Block, at: str) -> Unsupported:
+    kind = block.type[:64]
+    return Unsupported.of(
+        f"{at}.type", f"'{at}': content blocks of type {kind!r} are not supported by this server here"
+    )
+
+
+def tools_to_core(request: wire.Conversation) -> tuple[Tool, ...]:
+    """Return the functions that the model is told of; raise Unsupported for one of Anthropic's own."""
+    return tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or []))
+
+
+def _tool(tool: wire.Tool, at: str) -> Tool:
+    if tool.type not in (None, "custom"):
+        text = f"'{at}': tools of type {tool.type[:64]!r} are not supported by this server, only the client's own"
+        raise Unsupported.of(f"{at}.type", text)
+    if tool.input_schema is None:
+        raise InvalidValue.of(f"{at}.input_schema", f"Missing required parameter: '{at}.input_schema'.")
+    schema = msgspec.json.encode(tool.input_schema).decode()
+    return Tool(name=tool.name, description=tool.description or "", parameters=schema)
