@@ -1,10 +1,11 @@
 """`python -m bench`: the figures that the README may name.
 
-    python -m bench [start] [text] [--rounds N] [--model FILE]
+    python -m bench [start] [text] [unrelated] [shared] [stall] [--rounds N] [--model FILE]
 
 `start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
-beside llama.cpp's bare decode loop on the same file, threads and context. Without a file, a model of 0.5B size with
-random weights (Q4_0) is made in the temporary folder.
+beside llama.cpp's bare decode loop on the same file, threads and context. `unrelated`, `shared` and `stall`: the table
+beside llama-server (built on first use). Without a file, a model of 0.5B size with random weights (Q4_0) is made in the
+temporary folder. Without parts: start and text.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from bench.beside import beside
 from bench.compare import Compared, interleave, spread
 from bench.house import House
 from bench.load import Load, run
@@ -29,7 +31,7 @@ CLIENTS = (1, 8)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text (default: all)"
+        "parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text, unrelated, shared, stall"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a GGUF file")
@@ -38,8 +40,12 @@ def main() -> None:
         place = Path(folder)
         if "start" in options.parts:
             start(place, options.rounds)
+        models = place / "models"
+        file = _model(models, options.model) if set(options.parts) - {"start"} else models
         if "text" in options.parts:
-            text(place, options.rounds, options.model)
+            text(place, models, file, options.rounds)
+        if parts := [part for part in ("unrelated", "shared", "stall") if part in options.parts]:
+            beside(file, models, place / "beside", options.rounds, parts)
 
 
 def start(place: Path, rounds: int) -> None:
@@ -55,15 +61,18 @@ def start(place: Path, rounds: int) -> None:
     print(f"parent RSS in MiB   {spread(mib)}")
 
 
-def text(place: Path, rounds: int, model: Path | None) -> None:
-    """Print the text engine's speed beside the bare loop."""
-    models = place / "models"
+def _model(models: Path, given: Path | None) -> Path:
     (models / "text").mkdir(parents=True)
     file = models / "text" / "bench.gguf"
-    if model is None:
+    if given is None:
         write_model(file)
     else:
-        shutil.copy(model, file)
+        shutil.copy(given, file)
+    return file
+
+
+def text(place: Path, models: Path, file: Path, rounds: int) -> None:
+    """Print the text engine's speed beside the bare loop."""
     for clients in CLIENTS:
         load = Load(clients=clients)
         context = load.prompt_tokens + load.new_tokens + 8

@@ -6,6 +6,7 @@ import json
 import random
 import statistics
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
@@ -22,7 +23,7 @@ class Load:
     vocabulary: int = 30_000
 
     def prompts(self, seed: int) -> list[list[int]]:
-        """Return token ids, different for each client and seed."""
+        """Return token ids, different for each client and seed; what is shared depends on the seed alone."""
         source = random.Random(seed)
 
         def draw(count: int) -> list[int]:
@@ -38,25 +39,32 @@ def run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
 
 
 async def _run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
-    async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=600, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
         began = time.perf_counter()
-        results = await asyncio.gather(
-            *(_one(client, url, model, prompt, load.new_tokens) for prompt in load.prompts(seed))
+        moments = await asyncio.gather(
+            *(_moments(client, url, model, prompt, load.new_tokens) for prompt in load.prompts(seed))
         )
         took = time.perf_counter() - began
-    firsts = [first for first, _, _ in results]
-    gaps = [gap for _, every, _ in results for gap in every]
+    gaps = [b - a for every in moments for a, b in itertools.pairwise(every)]
     return {
-        "tokens_per_s": sum(count for _, _, count in results) / took,
-        "first_ms": statistics.median(firsts) * 1000,
+        "tokens_per_s": load.clients * load.new_tokens / took,
+        "first_ms": statistics.median(every[0] - began for every in moments) * 1000,
         "gap_ms": statistics.median(gaps) * 1000 if gaps else 0.0,
-        "worst_gap_ms": max(gaps, default=0.0) * 1000,
     }
 
 
-async def _one(
+async def _moments(client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int) -> list[float]:
+    return [moment async for moment in stream(client, url, model, prompt, count)]
+
+
+async def stream(
     client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int
-) -> tuple[float, list[float], int]:
+) -> AsyncIterator[float]:
+    """Yield when each piece of text arrived; the request makes exactly `count` tokens, greedily.
+
+    Raises:
+        RuntimeError: the server refused, or made another number of tokens.
+    """
     body = {
         "model": model,
         "prompt": prompt,
@@ -66,8 +74,6 @@ async def _one(
         "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
-    began = time.perf_counter()
-    moments: list[float] = []
     tokens = 0
     async with client.stream("POST", f"{url}/v1/completions", json=body) as answer:
         if answer.status_code != 200:
@@ -81,7 +87,6 @@ async def _one(
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
             if chunk["choices"] and chunk["choices"][0].get("text"):
-                moments.append(time.perf_counter())
-    if not moments:
-        raise RuntimeError("an answer without text")
-    return moments[0] - began, [b - a for a, b in itertools.pairwise(moments)], tokens
+                yield time.perf_counter()
+    if tokens != count:
+        raise RuntimeError(f"{tokens} tokens instead of {count}")

@@ -1,8 +1,10 @@
-"""The OpenAI door: `/v1/models`, `/v1/chat/completions`, `/v1/completions`, with llama-server's extras.
+"""The OpenAI door: chats, completions, embeddings, reranking, responses and models, with llama-server's extras.
 
-`wire` is the foreign JSON; `body` reads it; `fields` says which of it counts; `convert` (with `messages`) turns it into
-core requests and whole answers back; `stream` makes chunks of events; `cards` lists models; `errors` words every
-refusal; `serve` waits, streams, collects and lets go; `routes` are the handlers.
+`wire` (with `vectors_wire` and `models_wire`) is the foreign JSON; `body` reads it; `fields` says which of it counts.
+`convert` turns it into core requests, with a module for each theme: `messages`, `tools`, `sampling`, `constraints`,
+`reasoning`, `prompts`. `stream` makes chunks of events and `answer` whole answers, both with `logprobs`. `embeddings`
+and `rerank` go both ways. `cards` lists models; `desk` says which one answers; `errors` words every refusal; `serve`
+waits, streams, reads and lets go; `routes` and `vectors_routes` are the handlers. `responses` is a room of its own.
 """
 
 from compat.openai.routes import dialect

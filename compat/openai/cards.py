@@ -1,8 +1,9 @@
 """Models as `/v1/models` lists them, and which one answers when a request names none. Pure."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
-from compat.openai import wire
+from compat.openai import models_wire
 from server.core.errors import UnknownModel
 from server.core.models import ModelCard, ModelKind
 from server.service.service import ResidentView
@@ -10,8 +11,34 @@ from server.service.service import ResidentView
 LISTED = (ModelKind.TEXT, ModelKind.CHECKPOINT)
 
 _STATUS = {"ready": "loaded", "loading": "loading"}
-_IMAGE = wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("image",))
-_TEXT = wire.ModelArchitecture(input_modalities=("text",), output_modalities=("text",))
+_IMAGE = models_wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("image",))
+_TEXT = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("text",))
+
+
+_ENCODERS = ("bert", "embed", "t5encoder")
+
+
+class Role(StrEnum):
+    """What a text model is asked for."""
+
+    WRITER = "writer"
+    EMBEDDER = "embedder"
+    RERANKER = "reranker"
+
+
+def role_of(card: ModelCard) -> Role:
+    """Return what a model is most likely made for, from its architecture and its name."""
+    name = card.name.lower()
+    if "rerank" in name:
+        return Role.RERANKER
+    if "embed" in name or any(word in card.architecture for word in _ENCODERS):
+        return Role.EMBEDDER
+    return Role.WRITER
+
+
+def suited(cards: Sequence[ModelCard], role: Role) -> Sequence[ModelCard]:
+    """Return the models made for a role, or all when none is."""
+    return [card for card in cards if card.broken is None and role_of(card) is role] or cards
 
 
 def states(residents: Sequence[ResidentView]) -> dict[str, str]:
@@ -19,23 +46,23 @@ def states(residents: Sequence[ResidentView]) -> dict[str, str]:
     return {view.model: _STATUS.get(view.state, "unloaded") for view in residents}
 
 
-def entry(card: ModelCard, status: Mapping[str, str]) -> wire.Model:
+def entry(card: ModelCard, status: Mapping[str, str]) -> models_wire.Model:
     """Return a model's entry in the list."""
-    return wire.Model(
+    return models_wire.Model(
         id=card.id,
         created=card.modified,
         aliases=card.aliases,
         meta=_meta(card),
-        status=wire.ModelStatus(status.get(card.id, "unloaded")),
+        status=models_wire.ModelStatus(status.get(card.id, "unloaded")),
         architecture=_TEXT if card.kind is ModelKind.TEXT else _IMAGE,
     )
 
 
-def _meta(card: ModelCard) -> wire.ModelMeta:
+def _meta(card: ModelCard) -> models_wire.ModelMeta:
     facts = card.text
     if facts is None:
-        return wire.ModelMeta(size=card.size)
-    return wire.ModelMeta(
+        return models_wire.ModelMeta(size=card.size)
+    return models_wire.ModelMeta(
         size=card.size,
         n_ctx_train=facts.context_length,
         n_params=facts.parameters,

@@ -27,6 +27,18 @@ _SERVER = "server_error"
 _UNEXPECTED = "The server had an internal error while answering; its log has the details."
 
 
+class PreviousResponseNotFound(core.BadRequest):
+    """The response that is to be continued is not stored (any more)."""
+
+    code = "previous_response_not_found"
+
+
+class ResponseNotFound(core.BadRequest):
+    """There is no stored response of that id."""
+
+    code = "response_not_found"
+
+
 class Row(msgspec.Struct, frozen=True):
     """How a class of errors is told. `retry` is the delay in seconds when the error names none, 0 = do not say."""
 
@@ -44,6 +56,8 @@ TABLE: dict[type[core.ServerError], Row] = {
     core.Unsupported: Row(400, _INVALID, "unsupported_parameter"),
     core.ContextTooLong: Row(400, "exceed_context_size_error", "context_length_exceeded", "messages"),
     core.BadImage: Row(400, _INVALID, "invalid_image", "messages"),
+    PreviousResponseNotFound: Row(400, _INVALID, "previous_response_not_found", "previous_response_id"),
+    ResponseNotFound: Row(404, _INVALID, "response_not_found", "response_id"),
     core.BadRequest: Row(400, _INVALID, "bad_request"),
     core.QueueFull: Row(429, "rate_limit_error", "queue_full", retry=5),
     core.ModelBusy: Row(503, _SERVER, "model_busy", retry=5),

@@ -1,4 +1,4 @@
-"""Conversations and tools: from the wire to the core. Pure.
+"""Conversations: from the wire to the core. Pure.
 
 | on the wire | in the core |
 |---|---|
@@ -14,7 +14,7 @@ import msgspec
 
 from compat.openai import wire
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, Tool, ToolCall
+from server.core.text import Message, TextPart, ToolCall
 
 _ROLES = {"developer": "system", "function": "tool"}
 _TEXT_TYPES = ("text", "input_text", "output_text")
@@ -84,40 +84,6 @@ def _call(call: wire.FunctionCall, identity: str) -> ToolCall:
     if isinstance(arguments, dict):
         arguments = msgspec.json.encode(arguments).decode()
     return ToolCall(id=identity, name=call.name, arguments=arguments or "{}")
-
-
-def tools_to_core(request: wire.ChatCompletionRequest) -> tuple[Tool, ...]:
-    """Return the functions that the model is told of: none when the request forbids calls.
-
-    Raises:
-        Unsupported: a call is demanded, which can't be enforced yet, or a tool is not a function.
-    """
-    offered = tuple(_tools(request.tools or [])) + tuple(_function(item) for item in request.functions or [])
-    allowed = True
-    for param, choice in (("tool_choice", request.tool_choice), ("function_call", request.function_call)):
-        if not isinstance(choice, str | None) or choice not in (None, "", "auto", "none"):
-            said = repr(choice[:64]) if isinstance(choice, str) else "a named function"
-            text = f"'{param}' can be 'auto' or 'none'; {said} cannot be enforced by this server yet"
-            raise Unsupported.of(param, text)
-        allowed = allowed and choice != "none"
-    return offered if allowed else ()
-
-
-def _tools(tools: list[wire.Tool]) -> list[Tool]:
-    converted = []
-    for index, tool in enumerate(tools):
-        if tool.type != "function":
-            text = f"tools of type {tool.type[:64]!r} are not supported by this server, only functions"
-            raise Unsupported.of(f"tools[{index}].type", text)
-        if tool.function is None:
-            raise InvalidValue.of(f"tools[{index}].function", f"'tools[{index}].function' is missing")
-        converted.append(_function(tool.function))
-    return converted
-
-
-def _function(function: wire.Function) -> Tool:
-    schema = msgspec.json.encode(function.parameters or {}).decode()
-    return Tool(name=function.name, description=function.description or "", parameters=schema)
 
 
 def continuation(request: wire.ChatCompletionRequest, messages: tuple[Message, ...]) -> bool:

@@ -1,42 +1,51 @@
-"""From accepted work to an answer: wait for the engine, then stream or collect, and let go of the job in any case."""
+"""From accepted work to an answer: wait for the engine, then stream or read on, and let go of the job in any case."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from litestar import Response
 
 from compat.openai.body import BodyRequest
-from compat.openai.convert import Collected, collect
 from compat.openai.errors import reply
 from compat.openai.settings import OpenAiSettings
-from compat.openai.stream import ChatEncoder, CompletionEncoder, Head, Tally
+from compat.openai.stream import Head
 from server.core.errors import ContextTooLong
-from server.core.jobs import Work
+from server.core.jobs import Event, Work
 from server.http.auth import owner_of
 from server.http.disconnect import unless_disconnected
 from server.http.sse import EventStream, event_stream, frame
 from server.service.service import JobStream, Service
 
 IGNORED_HEADER = "x-hearth-ignored"
+WAITING = b": waiting for the model\n\n"
 
-Encoder = ChatEncoder | CompletionEncoder
 Answer = Response[Any] | EventStream
-_WAITING = b": waiting for the model\n\n"
+T = TypeVar("T")
+
+
+class Encoder(Protocol):
+    """Makes the chunks of a stream, each one line of JSON."""
+
+    def feed(self, event: Event) -> list[bytes]:
+        """Return the chunks that an event makes."""
+        ...
+
+    def close(self) -> list[bytes]:
+        """Return what stands behind the last event."""
+        ...
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Work with all that its answer needs: the head of its chunks and the request it belongs to.
+    """Work with what its answer needs of the request.
 
-    `param` is the field that holds the prompt, for errors about its length.
+    `param` is the field that holds the prompt, for errors about its length; `ignored` are fields without effect.
     """
 
     work: Work
-    head: Head
-    tally: Tally
     param: str
     ignored: tuple[str, ...]
 
@@ -48,8 +57,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_head(prefix: str, model: str, settings: OpenAiSettings) -> Head:
     """Return the head of a new answer, with an id of its own: `chatcmpl-...`, `cmpl-...`."""
-    identity = f"{prefix}-{secrets.token_hex(12)}"
-    return Head(id=identity, created=int(time.time()), model=model, fingerprint=settings.fingerprint)
+    return Head(
+        id=prefix + secrets.token_hex(12), created=int(time.time()), model=model, fingerprint=settings.fingerprint
+    )
 
 
 async def streamed(
@@ -61,26 +71,41 @@ async def streamed(
         ServerError: the work was refused before that.
         ClientLeft: nobody waits any more.
     """
-    stream = service.submit(order.work, owner=owner_of(request))
-    try:
-        accepted = await unless_disconnected(request, _accepted(stream, order, settings.patience_s))
-    except BaseException:
-        await stream.aclose()
-        raise
-    frames = _frames(stream, encoder, order, b"" if accepted else _WAITING)
+    stream, accepted = await opened(service, order, request, settings.patience_s)
+    frames = _frames(stream, encoder, order, b"" if accepted else WAITING)
     return event_stream(frames, headers=order.headers, ping_s=settings.ping_s, on_close=stream.aclose)
 
 
-async def collected(
-    service: Service, order: Order, body: Callable[[Head, Collected], Any], request: BodyRequest
-) -> Response[Any]:
-    """Return the whole answer; raises as `streamed`, and what ends the job later too."""
+async def opened(service: Service, order: Order, request: BodyRequest, patience_s: float) -> tuple[JobStream, bool]:
+    """Return the job's stream, and whether the engine has accepted it before patience ended; raises as `streamed`."""
     stream = service.submit(order.work, owner=owner_of(request))
     try:
-        answer = await unless_disconnected(request, _collect(stream, order))
+        accepted = await unless_disconnected(request, _accepted(stream, order, patience_s))
+    except BaseException:
+        await stream.aclose()
+        raise
+    return stream, accepted
+
+
+async def gathered(
+    service: Service, order: Order, read: Callable[[JobStream], Awaitable[T]], request: BodyRequest
+) -> T:
+    """Return what `read` makes of all of a job's events; raises as `streamed`, and what ends the job later too."""
+    stream = service.submit(order.work, owner=owner_of(request))
+    try:
+        return await unless_disconnected(request, _read(stream, read, order))
     finally:
         await stream.aclose()
-    return Response(body(order.head, answer), status_code=200, media_type="application/json", headers=order.headers)
+
+
+def whole(body: Any, order: Order) -> Response[Any]:
+    """Return a whole answer."""
+    return Response(body, status_code=200, media_type="application/json", headers=order.headers)
+
+
+def placed(error: ContextTooLong, param: str) -> ContextTooLong:
+    """Return the error with the field that holds the prompt; the engine doesn't know its name."""
+    return ContextTooLong(error.message, **{**error.facts, "param": param})
 
 
 async def _accepted(stream: JobStream, order: Order, patience_s: float) -> bool:
@@ -90,20 +115,15 @@ async def _accepted(stream: JobStream, order: Order, patience_s: float) -> bool:
     except TimeoutError:
         return False
     except ContextTooLong as error:
-        raise _placed(error, order) from None
+        raise placed(error, order.param) from None
     return True
 
 
-async def _collect(stream: JobStream, order: Order) -> Collected:
+async def _read(stream: JobStream, read: Callable[[JobStream], Awaitable[T]], order: Order) -> T:
     try:
-        return await collect(stream, order.tally)
+        return await read(stream)
     except ContextTooLong as error:
-        raise _placed(error, order) from None
-
-
-def _placed(error: ContextTooLong, order: Order) -> ContextTooLong:
-    """Return the error with the field that holds the prompt; the engine doesn't know its name."""
-    return ContextTooLong(error.message, **{**error.facts, "param": order.param})
+        raise placed(error, order.param) from None
 
 
 async def _frames(stream: JobStream, encoder: Encoder, order: Order, preface: bytes) -> AsyncIterator[bytes]:
@@ -116,6 +136,6 @@ async def _frames(stream: JobStream, encoder: Encoder, order: Order, preface: by
                 yield b"".join(map(frame, chunks))
         yield b"".join(map(frame, encoder.close()))
     except ContextTooLong as error:
-        yield frame(reply(_placed(error, order)).body)
+        yield frame(reply(placed(error, order.param)).body)
     except Exception as error:
         yield frame(reply(error).body)

@@ -3,23 +3,61 @@
 One chunk costs a few small structs and one encoding: 2-3 us (see the test that times it).
 """
 
-from typing import assert_never
+from typing import Never, assert_never
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from compat.openai import wire
+from compat.openai.logprobs import OffsetText, chat_logprobs
 from server.core.errors import Cancelled, ProtocolError
 from server.core.image import ImageFinished, ImageReady, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, Loading, Waiting
-from server.core.text import FinishReason, TextDelta, TextFinished, TextStarted
+from server.core.text import (
+    EmbeddingsReady,
+    FinishReason,
+    ReasoningDelta,
+    ScoresReady,
+    TextDelta,
+    TextFinished,
+    TextStarted,
+    Tokenized,
+    TokenLogprob,
+    ToolCallDelta,
+)
 
 DONE = b"[DONE]"
 
-FINISH_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "cancelled": "stop"}
+FINISH_REASONS: dict[FinishReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "cancelled": "stop",
+}
 """The core's words in OpenAI's; a job that was stopped on request has nothing better than `stop`."""
 
 _NOTHING = wire.Delta()
+
+
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer is told.
+
+    `usage`: a stream ends with a usage chunk. `logprobs`: tokens are told. `reasoning`: thoughts are told.
+    `old_calls`: a call is told as `function_call`, as to a request with `functions`.
+    """
+
+    usage: bool = False
+    logprobs: bool = False
+    reasoning: bool = True
+    old_calls: bool = False
+
+
+def finish_reason(event: TextFinished, *, called: bool, manner: Manner) -> str:
+    """Return why a choice ended, in OpenAI's words; an ordinary end behind calls counts as theirs."""
+    reason = FINISH_REASONS[event.reason]
+    if called and reason in ("stop", "tool_calls"):
+        return "function_call" if manner.old_calls else "tool_calls"
+    return reason
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,12 +99,13 @@ class Tally:
             prompt = sum(usage.prompt_tokens for usage in firsts)
         completion = sum(event.usage.completion_tokens for event in self._finished.values())
         cached = min(sum(usage.cached_tokens for usage in firsts), prompt)
+        thought = sum(event.usage.reasoning_tokens for event in self._finished.values())
         return wire.Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=prompt + completion,
             prompt_tokens_details=wire.PromptTokensDetails(cached),
-            completion_tokens_details=wire.CompletionTokensDetails(0),
+            completion_tokens_details=wire.CompletionTokensDetails(min(thought, completion)),
         )
 
     def timings(self) -> wire.Timings | UnsetType:
@@ -96,20 +135,21 @@ def _ratio(part: float, whole: float) -> float:
 
 
 class ChatEncoder:
-    """Chunks of a chat answer: role, text, finish for each choice, then usage if asked for, then `[DONE]`."""
+    """Chunks of a chat answer: role, thoughts, text and calls, finish for each choice, then usage, then `[DONE]`."""
 
-    def __init__(self, head: Head, tally: Tally, *, include_usage: bool) -> None:
+    def __init__(self, head: Head, tally: Tally, manner: Manner) -> None:
         self._head = head
         self._tally = tally
-        self._include_usage = include_usage
+        self._manner = manner
         self._opened: set[int] = set()
+        self._called: set[int] = set()
         self._encode = msgspec.json.Encoder().encode
 
     def feed(self, event: Event) -> list[bytes]:
         """Return the chunks that an event makes, each one line of JSON."""
         match event:
-            case TextDelta():
-                return self._delta(event)
+            case TextDelta() | ReasoningDelta() | ToolCallDelta():
+                return self._more(event)
             case TextFinished():
                 return self._finish(event)
             case TextStarted():
@@ -117,28 +157,51 @@ class ChatEncoder:
                 return []
             case Waiting() | Loading():
                 return []
-            case ImageStarted() | StepDone() | Preview() | ImageReady() | ImageFinished():
-                raise ProtocolError("a text job gave pictures")
             case _:
-                assert_never(event)
+                return not_text(event)
 
     def close(self) -> list[bytes]:
         """Return what stands behind the last choice; raise Cancelled when the job ended before all choices did."""
-        return _closing(self._tally, self._last() if self._include_usage else None)
+        return _closing(self._tally, self._last() if self._manner.usage else None)
 
-    def _delta(self, event: TextDelta) -> list[bytes]:
-        if not event.text:
+    def _more(self, event: TextDelta | ReasoningDelta | ToolCallDelta) -> list[bytes]:
+        delta = self._delta(event)
+        if delta is None and not event.logprobs:
             return []
         chunks = self._opening(event.choice)
-        chunks.append(self._chunk(event.choice, wire.Delta(content=event.text)))
+        chunks.append(self._chunk(event.choice, delta or _NOTHING, logprobs=event.logprobs))
         return chunks
+
+    def _delta(self, event: TextDelta | ReasoningDelta | ToolCallDelta) -> wire.Delta | None:
+        match event:
+            case TextDelta():
+                return wire.Delta(content=event.text) if event.text else None
+            case ReasoningDelta():
+                return wire.Delta(reasoning_content=event.text) if event.text and self._manner.reasoning else None
+            case ToolCallDelta():
+                return self._call(event)
+
+    def _call(self, event: ToolCallDelta) -> wire.Delta | None:
+        self._called.add(event.choice)
+        if not event.id:
+            if not event.arguments:
+                return None
+            function = wire.CalledFunction(arguments=event.arguments)
+            call = wire.CallDelta(index=event.index, function=function)
+        else:
+            function = wire.CalledFunction(name=event.name, arguments=event.arguments)
+            call = wire.CallDelta(index=event.index, id=event.id, type="function", function=function)
+        if self._manner.old_calls:
+            return wire.Delta(function_call=function) if event.index == 0 else None
+        return wire.Delta(tool_calls=(call,))
 
     def _finish(self, event: TextFinished) -> list[bytes]:
         self._tally.finish(event)
         chunks = self._opening(event.choice)
-        is_last = self._tally.is_complete and not self._include_usage
+        is_last = self._tally.is_complete and not self._manner.usage
         timings = self._tally.timings() if is_last else UNSET
-        chunks.append(self._chunk(event.choice, _NOTHING, FINISH_REASONS[event.reason], timings))
+        reason = finish_reason(event, called=event.choice in self._called, manner=self._manner)
+        chunks.append(self._chunk(event.choice, _NOTHING, reason=reason, timings=timings))
         return chunks
 
     def _opening(self, choice: int) -> list[bytes]:
@@ -148,16 +211,23 @@ class ChatEncoder:
         return [self._chunk(choice, wire.Delta(role="assistant", content=None))]
 
     def _chunk(
-        self, choice: int, delta: wire.Delta, reason: str | None = None, timings: wire.Timings | UnsetType = UNSET
+        self,
+        choice: int,
+        delta: wire.Delta,
+        *,
+        logprobs: tuple[TokenLogprob, ...] = (),
+        reason: str | None = None,
+        timings: wire.Timings | UnsetType = UNSET,
     ) -> bytes:
+        told = chat_logprobs(logprobs) if logprobs and self._manner.logprobs else None
         head = self._head
         chunk = wire.Chunk(
             id=head.id,
             created=head.created,
             model=head.model,
             system_fingerprint=head.fingerprint,
-            choices=(wire.ChunkChoice(index=choice, delta=delta, finish_reason=reason),),
-            usage=None if self._include_usage else UNSET,
+            choices=(wire.ChunkChoice(index=choice, delta=delta, logprobs=told, finish_reason=reason),),
+            usage=None if self._manner.usage else UNSET,
             timings=timings,
         )
         return self._encode(chunk)
@@ -179,42 +249,57 @@ class ChatEncoder:
 class CompletionEncoder:
     """Chunks of a plain completion: text, finish for each choice, then usage if asked for, then `[DONE]`."""
 
-    def __init__(self, head: Head, tally: Tally, *, include_usage: bool) -> None:
+    def __init__(self, head: Head, tally: Tally, manner: Manner) -> None:
         self._head = head
         self._tally = tally
-        self._include_usage = include_usage
+        self._manner = manner
+        self._offsets: dict[int, OffsetText] = {}
         self._encode = msgspec.json.Encoder().encode
 
     def feed(self, event: Event) -> list[bytes]:
         """Return the chunks that an event makes, each one line of JSON."""
         match event:
             case TextDelta():
-                return [self._chunk(event.choice, event.text)] if event.text else []
+                return self._delta(event)
             case TextFinished():
                 self._tally.finish(event)
-                is_last = self._tally.is_complete and not self._include_usage
+                is_last = self._tally.is_complete and not self._manner.usage
                 timings = self._tally.timings() if is_last else UNSET
-                return [self._chunk(event.choice, "", FINISH_REASONS[event.reason], timings)]
+                return [self._chunk(event.choice, "", reason=FINISH_REASONS[event.reason], timings=timings)]
             case TextStarted():
                 self._tally.start(event)
                 return []
             case Waiting() | Loading():
                 return []
-            case ImageStarted() | StepDone() | Preview() | ImageReady() | ImageFinished():
-                raise ProtocolError("a text job gave pictures")
+            case ReasoningDelta() | ToolCallDelta():
+                raise ProtocolError("a plain completion gave thoughts or calls")
             case _:
-                assert_never(event)
+                return not_text(event)
 
     def close(self) -> list[bytes]:
         """Return what stands behind the last choice; raise Cancelled when the job ended before all choices did."""
-        return _closing(self._tally, self._last() if self._include_usage else None)
+        return _closing(self._tally, self._last() if self._manner.usage else None)
+
+    def _delta(self, event: TextDelta) -> list[bytes]:
+        told = None
+        if self._manner.logprobs:
+            told = self._offsets.setdefault(event.choice, OffsetText()).feed(event.text, event.logprobs)
+        if not event.text and told is None:
+            return []
+        return [self._chunk(event.choice, event.text, logprobs=told)]
 
     def _chunk(
-        self, choice: int, text: str, reason: str | None = None, timings: wire.Timings | UnsetType = UNSET
+        self,
+        choice: int,
+        text: str,
+        *,
+        logprobs: wire.PlainLogprobs | None = None,
+        reason: str | None = None,
+        timings: wire.Timings | UnsetType = UNSET,
     ) -> bytes:
         return self._body(
-            (wire.CompletionChoice(text=text, index=choice, finish_reason=reason),),
-            usage=None if self._include_usage else UNSET,
+            (wire.CompletionChoice(text=text, index=choice, logprobs=logprobs, finish_reason=reason),),
+            usage=None if self._manner.usage else UNSET,
             timings=timings,
         )
 
@@ -239,6 +324,22 @@ class CompletionEncoder:
             timings=timings,
         )
         return self._encode(chunk)
+
+
+OfAnotherJob = (
+    EmbeddingsReady | ScoresReady | Tokenized | ImageStarted | StepDone | Preview | ImageReady | ImageFinished
+)
+
+
+def not_text(event: OfAnotherJob) -> Never:
+    """Raise ProtocolError: the event belongs to a job of another kind."""
+    match event:
+        case EmbeddingsReady() | ScoresReady() | Tokenized():
+            raise ProtocolError("a job that writes text gave vectors, scores or tokens")
+        case ImageStarted() | StepDone() | Preview() | ImageReady() | ImageFinished():
+            raise ProtocolError("a text job gave pictures")
+        case _:
+            assert_never(event)
 
 
 def _closing(tally: Tally, last: bytes | None) -> list[bytes]:

@@ -1,9 +1,9 @@
 """The JSON of the OpenAI API and of llama-server's additions, as structs without logic.
 
-Source: OpenAI's published OpenAPI document 2.3.0 (chat completions, completions, models) and llama-server's README for
-the sampling fields, `timings` and the extras of `/v1/models`. `None` means absent: clients send null for "not set".
-Every number has bounds, so nothing unchecked travels on. Fields that are accepted without effect are not here; see
-`compat.openai.fields`.
+Source: OpenAI's published OpenAPI document 2.3.0 (chat completions, completions) and llama-server's README for the
+sampling fields and `timings`. `None` means absent: clients send null for "not set". Every number has bounds, so nothing
+unchecked travels on. Fields that are accepted without effect are not here; see `compat.openai.fields`. The structs of
+`/v1/models` are in `models_wire`, of embeddings and reranking in `vectors_wire`, of responses in `responses.wire`.
 """
 
 from typing import Annotated, Any, Literal
@@ -31,9 +31,20 @@ Bias = Annotated[float, Meta(ge=-100, le=100)]
 StopText = Annotated[str, Meta(max_length=10_000)]
 StopTexts = Annotated[list[StopText], Meta(max_length=64)]
 BiasMap = Annotated[dict[str, Bias | bool], Meta(max_length=1024)]
-BiasPairs = Annotated[list[tuple[TokenId, Bias | bool]], Meta(max_length=1024)]
+BiasText = Annotated[str, Meta(min_length=1, max_length=1024)]
+BiasPairs = Annotated[list[tuple[TokenId | BiasText, Bias | bool]], Meta(max_length=1024)]
 ModelName = Annotated[str, Meta(max_length=1024)]
 ShortText = Annotated[str, Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=INT32)]
+Budget = Annotated[int, Meta(ge=-1, le=INT32)]
+Likely = Annotated[int, Meta(ge=0, le=20)]
+Sigmas = Annotated[float, Meta(ge=-1, le=100)]
+Breakers = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
+SamplerNames = Annotated[list[ShortText], Meta(max_length=64)]
+GrammarText = Annotated[str, Meta(max_length=2**20)]
+Choice = Annotated[str, Meta(max_length=10_000)]
+Choosable = Annotated[list[Choice], Meta(max_length=1024)]
+JsonObject = dict[str, Any]
 
 
 class ContentPart(Struct, frozen=True):
@@ -96,26 +107,44 @@ class StreamOptions(Struct, frozen=True):
     include_obfuscation: bool | None = None
 
 
+class JsonSchemaFormat(Struct, frozen=True):
+    """A named JSON schema."""
+
+    name: str | None = None
+    schema: JsonObject | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
 class ResponseFormat(Struct, frozen=True):
-    """The form of the answer: `text`, `json_object` or `json_schema`."""
+    """The form of the answer: `text`, `json_object` (llama-server takes a `schema` beside it) or `json_schema`."""
 
     type: str
-    json_schema: Any = None
+    json_schema: JsonSchemaFormat | None = None
+    schema: JsonObject | None = None
 
 
-class SamplingFields(Struct, frozen=True, kw_only=True):
-    """What chat and plain completions share: OpenAI's fields, then llama.cpp's, then those that are refused."""
+class StructuredOutputs(Struct, frozen=True):
+    """The form of the answer as vLLM's clients say it."""
+
+    json: JsonObject | str | None = None
+    regex: GrammarText | None = None
+    choice: Choosable | None = None
+    grammar: GrammarText | None = None
+    json_object: bool | None = None
+    structural_tag: Any = None
+
+
+class SamplerFields(Struct, frozen=True, kw_only=True):
+    """How tokens are chosen and what they form: OpenAI's fields, llama.cpp's, and other servers' names for them."""
 
     model: ModelName | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: BiasMap | BiasPairs | None = None
-    max_tokens: Limit | None = None
-    n: Choices | None = None
     presence_penalty: Penalty | None = None
     seed: Seed | None = None
     stop: StopText | StopTexts | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
 
@@ -126,19 +155,61 @@ class SamplingFields(Struct, frozen=True, kw_only=True):
     repetition_penalty: Factor | None = None
     repeat_last_n: LastN | None = None
     ignore_eos: bool | None = None
+    min_keep: Count | None = None
+    top_n_sigma: Sigmas | None = None
+    dynatemp_range: Factor | None = None
+    dynatemp_exponent: Factor | None = None
+    xtc_probability: Share | None = None
+    xtc_threshold: Share | None = None
+    dry_multiplier: Factor | None = None
+    dry_base: Factor | None = None
+    dry_allowed_length: Count | None = None
+    dry_penalty_last_n: LastN | None = None
+    dry_sequence_breakers: Breakers | Annotated[str, Meta(max_length=10_000)] | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_mode: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: Factor | None = None
+    mirostat_eta: Factor | None = None
+    samplers: SamplerNames | Annotated[str, Meta(max_length=1024)] | None = None
+
+    grammar: GrammarText | None = None
+    json_schema: JsonObject | str | None = None
+    regex: GrammarText | None = None
+    guided_json: JsonObject | str | None = None
+    guided_regex: GrammarText | None = None
+    guided_choice: Choosable | None = None
+    guided_grammar: GrammarText | None = None
+    structured_outputs: StructuredOutputs | None = None
+    grammar_lazy: Any = None
+    lora: Any = None
+
+
+class SamplingFields(SamplerFields, frozen=True, kw_only=True):
+    """What chat and plain completions share."""
+
+    max_tokens: Limit | None = None
+    n: Choices | None = None
+    stream_options: StreamOptions | None = None
     n_predict: Limit | None = None
     max_completion_tokens: Limit | None = None
-
     response_format: ResponseFormat | None = None
-    grammar: Any = None
-    json_schema: Any = None
-    guided_json: Any = None
-    guided_regex: Any = None
-    guided_choice: Any = None
-    guided_grammar: Any = None
-    structured_outputs: Any = None
-    n_probs: Any = None
-    lora: Any = None
+    n_probs: Likely | None = None
+
+
+class Reasoning(Struct, frozen=True):
+    """How much is thought before the answer, in the form of `/v1/responses` and of OpenRouter."""
+
+    effort: ShortText | None = None
+    max_tokens: Budget | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+
+
+class Thinking(Struct, frozen=True):
+    """The same in a third form: `type` is `enabled`, `disabled` or `adaptive`."""
+
+    type: ShortText
+    budget_tokens: Budget | None = None
 
 
 class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
@@ -149,15 +220,24 @@ class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     functions: Annotated[list[Function], Meta(max_length=128)] | None = None
     function_call: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     reasoning_effort: ShortText | None = None
+    reasoning: Reasoning | None = None
+    thinking: Thinking | None = None
+    enable_thinking: bool | None = None
+    thinking_budget: Budget | None = None
+    reasoning_budget: Budget | None = None
+    include_reasoning: bool | None = None
+    reasoning_format: ShortText | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     modalities: list[str] | None = None
 
-    audio: Any = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    top_logprobs: Likely | None = None
+
+    audio: Any = None
     chat_template: Any = None
 
 
@@ -167,9 +247,8 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MAX_TOKEN_IDS)]
     echo: bool | None = None
     best_of: BestOf | None = None
-
-    suffix: Any = None
-    logprobs: bool | int | None = None
+    suffix: str | None = None
+    logprobs: bool | Likely | None = None
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -208,11 +287,71 @@ class Timings(Struct, frozen=True, kw_only=True):
     predicted_per_second: float
 
 
+class LikelyToken(Struct, frozen=True, kw_only=True):
+    """A token that stood to be chosen. `bytes` is what it stands for, where characters span several tokens too."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct, frozen=True, kw_only=True):
+    """A token of the answer, and the likeliest ones at its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: tuple[LikelyToken, ...] = ()
+
+
+class ChatLogprobs(Struct, frozen=True):
+    """The tokens of a chat answer or of one of its chunks: thoughts, text and calls, in order."""
+
+    content: tuple[TokenLogprob, ...]
+    refusal: None = None
+
+
+class PlainLogprobs(Struct, frozen=True, kw_only=True):
+    """The four parallel lists of a plain completion; the first token of a prompt has null for its probability."""
+
+    tokens: tuple[str, ...]
+    token_logprobs: tuple[float | None, ...]
+    top_logprobs: tuple[dict[str, float] | None, ...]
+    text_offset: tuple[int, ...]
+
+
+class CalledFunction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A function's name, told once, and its arguments or a piece of them."""
+
+    name: str | None = None
+    arguments: str | UnsetType = UNSET
+
+
+class CallDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of a tool call: all pieces have the index, only the first has the rest."""
+
+    index: int
+    id: str | None = None
+    type: str | None = None
+    function: CalledFunction
+
+
+class MadeCall(Struct, frozen=True, kw_only=True):
+    """A whole tool call."""
+
+    id: str
+    type: str = "function"
+    function: CalledFunction
+
+
 class Delta(Struct, frozen=True):
-    """What is new in a choice: nothing, its role, or more text."""
+    """What is new in a choice: nothing, its role, more text or thoughts, or pieces of calls."""
 
     role: str | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True, kw_only=True):
@@ -220,7 +359,7 @@ class ChunkChoice(Struct, frozen=True, kw_only=True):
 
     index: int
     delta: Delta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
 
 
@@ -244,6 +383,9 @@ class AssistantMessage(Struct, frozen=True, kw_only=True):
     content: str | None
     refusal: None = None
     annotations: tuple[str, ...] = ()
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[MadeCall, ...] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True, kw_only=True):
@@ -251,7 +393,7 @@ class ChatChoice(Struct, frozen=True, kw_only=True):
 
     index: int
     message: AssistantMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str
 
 
@@ -273,7 +415,7 @@ class CompletionChoice(Struct, frozen=True, kw_only=True):
 
     text: str
     index: int
-    logprobs: None = None
+    logprobs: PlainLogprobs | None = None
     finish_reason: str | None = None
 
 
@@ -288,50 +430,6 @@ class Completion(Struct, frozen=True, kw_only=True):
     choices: tuple[CompletionChoice, ...]
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET
-
-
-class ModelMeta(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Figures of a model under llama-server's names; what a model has not is left out. `size` is in bytes."""
-
-    size: int
-    n_ctx_train: int = 0
-    n_params: int = 0
-    n_vocab: int = 0
-    n_embd: int = 0
-    ftype: str = ""
-
-
-class ModelStatus(Struct, frozen=True):
-    """`loaded`, `loading` or `unloaded`."""
-
-    value: str
-
-
-class ModelArchitecture(Struct, frozen=True, kw_only=True):
-    """What goes in and what comes out."""
-
-    input_modalities: tuple[str, ...]
-    output_modalities: tuple[str, ...]
-
-
-class Model(Struct, frozen=True, kw_only=True):
-    """One entry of `/v1/models`; `created` is when its file was last changed."""
-
-    id: str
-    object: str = "model"
-    created: int
-    owned_by: str = "hearth"
-    aliases: tuple[str, ...]
-    meta: ModelMeta
-    status: ModelStatus
-    architecture: ModelArchitecture
-
-
-class ModelList(Struct, frozen=True, kw_only=True):
-    """`GET /v1/models`."""
-
-    object: str = "list"
-    data: tuple[Model, ...]
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from server.core.prompt import PromptTree
 
 NoiseSource = Literal["device", "cpu", "philox"]
 Emphasis = Literal["original", "no_norm", "ignore", "none"]
+ResizeMode = Literal["stretch", "crop", "fill", "latent"]
+MaskedContent = Literal["fill", "original", "noise", "nothing"]
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -43,7 +45,8 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     `eta` None = the sampler's default. `churn`, `tmin`, `tmax` (0 = unlimited) and `noise` as in k-diffusion.
     `sigma_min`, `sigma_max`, `rho` 0 = the schedule's own. `discard_next_to_last` drops the last but one sigma.
     Below the sigma `min_uncond` every second model call (or every one, with `min_uncond_all`) leaves the negative
-    prompt out. `quantise_times` rounds model times to integers.
+    prompt out. `quantise_times` rounds model times to integers. `extra_noise` is put on top of where a pass begins with
+    a picture, as a share of the noise that is there.
     """
 
     sampler: str = "euler"
@@ -62,23 +65,44 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     min_uncond: float = 0.0
     min_uncond_all: bool = False
     quantise_times: bool = False
+    extra_noise: float = 0.0
 
 
 class TextEncoding(msgspec.Struct, frozen=True, kw_only=True):
     """How prompts become conditioning. `clip_skip` 1 = last layer. `comma_backtrack` is in tokens, 0 = off.
 
-    `pad_uncond` fills the shorter of prompt and negative prompt with chunks of the empty prompt.
+    `pad_uncond` fills the shorter of prompt and negative prompt with chunks of the empty prompt. The rest is for SDXL:
+    `clip_skip_first` lets clip skip count for its first text encoder, `crop_*` is the corner in pixels that the picture
+    is said to be cut at, and the refiner is told a score for the prompt and one for the negative prompt.
     """
 
     clip_skip: int = 1
     emphasis: Emphasis = "original"
     comma_backtrack: int = 20
     pad_uncond: bool = False
+    clip_skip_first: bool = False
+    crop_top: int = 0
+    crop_left: int = 0
+    aesthetic: float = 6.0
+    negative_aesthetic: float = 2.5
+
+
+class UpscalerRef(msgspec.Struct, frozen=True, kw_only=True):
+    """An upscaler's file, lent to another model's work.
+
+    It works on tiles of `tile` pixels with `overlap` pixels in common; 0 = the whole picture at once.
+    """
+
+    name: str
+    path: str
+    tile: int = 192
+    overlap: int = 8
 
 
 class HiresPass(msgspec.Struct, frozen=True, kw_only=True):
     """A second pass at a larger size. `upscaler` is `latent`, `latent_bicubic`, ..., `lanczos`, `nearest`.
 
+    `upscaler_file` is used in its place where it is given.
     The picture is scaled to `scale_to`, then latent cells beyond `size` are cut off, half on each side.
     `strength` 0 ... 1 is the share of noise put back; `denoise.steps` model steps are done.
     """
@@ -90,6 +114,72 @@ class HiresPass(msgspec.Struct, frozen=True, kw_only=True):
     denoise: Denoise
     prompt: PromptTree
     negative: PromptTree
+    upscaler_file: UpscalerRef | None = None
+
+
+class SoftInpaint(msgspec.Struct, frozen=True, kw_only=True):
+    """Inpainting that blends by the mask's shades at every step, and by what has changed at the end.
+
+    `schedule_bias` is the power of sigma that the mask is raised to, times `preservation`; `contrast` is the power in
+    which magnitudes of latents are mixed. What changed less than `difference_threshold` keeps its old pixels, more or
+    less sharply by `difference_contrast`; `mask_influence` 0 ... 1 lets the mask scale that threshold.
+    """
+
+    schedule_bias: float = 1.0
+    preservation: float = 0.5
+    contrast: float = 4.0
+    mask_influence: float = 0.0
+    difference_threshold: float = 0.5
+    difference_contrast: float = 2.0
+
+
+class Inpaint(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a picture is made anew: white, or opaque where the file has transparency (`invert`: the rest).
+
+    `mask` is a picture file. `blur_x`, `blur_y` are deviations in pixels, 0 = sharp. `content` is what noise is put on:
+    the picture itself, its surroundings smeared in, noise alone, or nothing. `only_masked` works on the masked region
+    with `padding` pixels around it, at the full size asked for, and pastes it back into the picture. `rounded` makes
+    the mask of latents and of inpainting checkpoints all or nothing. `overlay` puts the old pixels back around the
+    mask. `return_mask` and `return_composite` ask for further pictures: the mask, and the new part alone.
+    """
+
+    mask: bytes
+    blur_x: float = 4.0
+    blur_y: float = 4.0
+    content: MaskedContent = "original"
+    only_masked: bool = False
+    padding: int = 0
+    invert: bool = False
+    rounded: bool = True
+    overlay: bool = True
+    soft: SoftInpaint | None = None
+    return_mask: bool = False
+    return_composite: bool = False
+
+
+class InitImages(msgspec.Struct, frozen=True, kw_only=True):
+    """The pictures that a job begins with: files, one for all pictures of a batch or one for each of them.
+
+    `strength` is the share of noise put on them; `exact_steps` does all steps within that share instead of the last
+    steps of a whole schedule. `resize` brings them to the request's size (`latent`: once they are encoded), enlarging
+    by `upscaler` (`none` = Lanczos). `background` is the colour behind transparent pixels (red, green, blue). `noise_multiplier` is a factor on the first
+    noise. `match_colours` gives the result the colours of the picture it came from.
+
+    For checkpoints that see the picture: `mask_weight` is how far the masked part is hidden from inpainting models,
+    `picture_scale` how strongly pix2pix models follow the picture (None, 1 = as the prompt guides).
+    """
+
+    images: tuple[bytes, ...]
+    strength: float
+    exact_steps: bool = False
+    resize: ResizeMode = "stretch"
+    upscaler: str = "none"
+    background: tuple[int, int, int] = (255, 255, 255)
+    noise_multiplier: float = 1.0
+    match_colours: bool = False
+    mask_weight: float = 1.0
+    picture_scale: float | None = None
+    inpaint: Inpaint | None = None
 
 
 class LoraRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +215,7 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     batch_size: int = 1
     batches: int = 1
     hires: HiresPass | None = None
+    init: InitImages | None = None
     adapters: tuple[LoraRef, ...] = ()
     embeddings: tuple[EmbeddingRef, ...] = ()
     tiling: bool = False
@@ -154,7 +245,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True, tag="preview"):
 
 
 class ImageReady(msgspec.Struct, frozen=True, kw_only=True, tag="image_ready"):
-    """A finished picture: number `index` (from 0) of the job, PNG bytes without text chunks."""
+    """A finished picture: number `index` (from 0) of the job, PNG bytes without text chunks.
+
+    `further` are the pictures that `Inpaint` asks for besides, as PNG.
+    """
 
     index: int
     seed: int
@@ -162,17 +256,20 @@ class ImageReady(msgspec.Struct, frozen=True, kw_only=True, tag="image_ready"):
     png: bytes
     width: int
     height: int
+    further: tuple[bytes, ...] = ()
 
 
 class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finished"):
     """The job's last event. `notes` tell the caller what was left out and why.
 
-    `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length.
+    `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length. `blank_mask`: the mask masked
+    nothing where only the masked part was wanted, so that it was left out.
     """
 
     reason: Literal["complete", "stopped"]
     notes: tuple[str, ...] = ()
     padded: bool = False
+    blank_mask: bool = False
 
 
 ImageEvent = ImageStarted | StepDone | Preview | ImageReady | ImageFinished

@@ -7,6 +7,7 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
+from server.core.pixels import GridRequest, JoinRequest, SplitRequest, UpscaleRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -25,7 +26,18 @@ from server.core.text import (
 
 JobId = NewType("JobId", str)
 
-Work = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest | TokenizeRequest | ImageRequest
+Work = (
+    ChatRequest
+    | CompletionRequest
+    | EmbeddingRequest
+    | RerankRequest
+    | TokenizeRequest
+    | ImageRequest
+    | UpscaleRequest
+    | GridRequest
+    | SplitRequest
+    | JoinRequest
+)
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):

@@ -11,7 +11,10 @@ ModelId = NewType("ModelId", str)
 
 
 class ModelKind(StrEnum):
-    """What a file is for. TEXT and CHECKPOINT can be loaded by themselves, the others are parts for a checkpoint."""
+    """What a file is for.
+
+    TEXT, CHECKPOINT and UPSCALER can be loaded by themselves, the others are parts for a checkpoint.
+    """
 
     TEXT = "text"
     CHECKPOINT = "checkpoint"
@@ -29,12 +32,18 @@ class Runtime(StrEnum):
 
     LLAMA_CPP = "llama_cpp"
     DIFFUSION = "diffusion"
+    UPSCALER = "upscaler"
+    PIXELS = "pixels"
     FAKE_TEXT = "fake_text"
     FAKE_IMAGE = "fake_image"
 
 
 class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures from a GGUF header; 0 or empty when the header does not say."""
+    """Figures from a GGUF header; 0 or empty when the header does not say.
+
+    `pooling` tells how a model makes one vector of a text (`mean`, `cls`, `last`), or that it scores documents
+    (`rank`); a model that writes text has none.
+    """
 
     context_length: int = 0
     layers: int = 0
@@ -47,6 +56,7 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int = 0
     quantisation: str = ""
     has_chat_template: bool = False
+    pooling: str = ""
 
 
 class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):

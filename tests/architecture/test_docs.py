@@ -76,7 +76,7 @@ def test_the_written_descriptions_are_what_the_code_gives(config: Config) -> Non
 
 
 def test_every_route_is_described(config: Config, described: dict[str, Any]) -> None:
-    """All that a client can call is in one of the files, with each method; but for the page and the files themselves."""
+    """All that a client can call is in one of the files, with each method, but for the page and the files."""
     told = set()
     for description in described.values():
         for path, item in description["paths"].items():

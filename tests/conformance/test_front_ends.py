@@ -1,4 +1,4 @@
-"""What Open WebUI and SillyTavern send, in their order, as recorded from their code; chat and pictures on one server."""
+"""What Open WebUI and SillyTavern send, in their order; chat and pictures on one server."""
 
 import base64
 import http.client

@@ -171,8 +171,8 @@ def test_values_that_make_no_sense_name_their_field(client: openai.OpenAI) -> No
         client.chat.completions.create(model="tiny", messages=hello(), temperature=-1)
     assert caught.value.param == "temperature"
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="tiny", messages=hello(), logprobs=True)
-    assert caught.value.param == "logprobs"
+        client.chat.completions.create(model="tiny", messages=hello(), top_logprobs=3)
+    assert caught.value.param == "top_logprobs"
 
 
 def test_every_answer_has_a_request_id(client: openai.OpenAI) -> None:

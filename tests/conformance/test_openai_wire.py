@@ -188,10 +188,10 @@ def test_a_null_counts_as_absent(server: Running) -> None:
 
 
 def test_unknown_fields_are_accepted_and_named(server: Running) -> None:
-    body = {"model": "tiny", "messages": HELLO, "max_tokens": 2, "mirostat": 2, "cache_prompt": True}
+    body = {"model": "tiny", "messages": HELLO, "max_tokens": 2, "tfs": 0.5, "cache_prompt": True}
     answer = server.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200
-    assert set(answer.headers["x-hearth-ignored"].split(", ")) == {"mirostat", "cache_prompt"}
+    assert set(answer.headers["x-hearth-ignored"].split(", ")) == {"tfs", "cache_prompt"}
 
 
 @pytest.mark.parametrize("key", ["Bearer", "Bearer ", "Bearer null", "Basic ", "Basic Og=="])

@@ -1,11 +1,13 @@
 """A Service without workers: the real verbs over a shelf of given cards and a loop that plays scripts.
 
-`script(...)` says what the next submitted job does; without a script, text is answered `Hello world`. A step is an
+`script(...)` says what the next submitted job does; without a script, text is answered `Hello world`, an
+input is embedded as its length and three constants, and a document's score is its length. A step is an
 event to push, an error to end with, or an `asyncio.Event` to wait for. What was submitted is in `submissions`.
 """
 
 import asyncio
 import difflib
+import struct
 from collections import deque
 
 import msgspec
@@ -17,7 +19,11 @@ from server.core.models import ModelCard, ModelId, ModelKind, TextFacts
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
+    EmbeddingRequest,
+    EmbeddingsReady,
     FinishReason,
+    RerankRequest,
+    ScoresReady,
     TextDelta,
     TextFinished,
     TextPart,
@@ -200,6 +206,13 @@ def _usual(work: Work) -> tuple[Step, ...]:
             choices = work.choices * len(work.prompts)
         case TokenizeRequest():
             return (tokenized(work),)
+        case EmbeddingRequest():
+            rows = [[float(len(one)), 0.5, -0.25, 1.0][: work.dimensions] for one in work.inputs]
+            packed = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
+            return TextStarted(prompt_tokens=5), EmbeddingsReady(first=0, dimensions=len(rows[0]), vectors=packed)
+        case RerankRequest():
+            scores = tuple(float(len(document)) for document in work.documents)
+            return TextStarted(prompt_tokens=5), ScoresReady(first=0, scores=scores)
         case _:
             raise AssertionError(f"a job of the kind {type(work).__name__} needs a script")
     events: list[Step] = [TextStarted(prompt_tokens=5)]

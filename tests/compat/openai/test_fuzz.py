@@ -5,6 +5,7 @@ import json
 import random
 import re
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,6 +57,69 @@ PLAIN: dict[str, Any] = {
     "suffix": None,
     "stream": True,
 }
+TOOLED: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "tools": [{"type": "function", "function": {"name": "f", "description": "d", "strict": True}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+    "reasoning_effort": "low",
+    "reasoning": {"effort": "low", "max_tokens": 5},
+    "thinking": {"type": "enabled", "budget_tokens": 5},
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": [["word", -1], [3, False]],
+    "samplers": ["top_k"],
+    "dry_multiplier": 0.8,
+    "dry_sequence_breakers": '["a"]',
+    "mirostat": 2,
+    "xtc_probability": 0.5,
+}
+SHAPED: dict[str, Any] = {
+    "prompt": "p",
+    "suffix": "s",
+    "logprobs": 2,
+    "structured_outputs": {"regex": "a+", "choice": []},
+    "best_of": 3,
+    "n": 2,
+}
+EMBEDDED: dict[str, Any] = {
+    "model": "tiny",
+    "input": ["a", [1, 2], "b"],
+    "encoding_format": "base64",
+    "dimensions": 3,
+    "user": "me",
+}
+RANKED: dict[str, Any] = {
+    "model": "tiny",
+    "query": "q",
+    "documents": ["a", {"text": "b"}],
+    "top_n": 1,
+    "return_documents": True,
+    "raw_scores": False,
+}
+RESPONDED: dict[str, Any] = {
+    "model": "tiny",
+    "input": [
+        {"role": "developer", "content": "be kind"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "content": None},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": "{"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "42"},
+    ],
+    "instructions": "be kind",
+    "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}, {"type": "web_search"}],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+    "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}, "verbosity": "low"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["message.output_text.logprobs"],
+    "top_logprobs": 3,
+    "metadata": {"a": "b"},
+    "max_output_tokens": 5,
+    "previous_response_id": None,
+    "store": True,
+    "stream": True,
+}
 VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**64), 1e308, -0.5, "", "x",
     "\u0000", "\U0001f600" * 9, "x" * 3000,
@@ -92,8 +156,19 @@ def mutated(body: dict[str, Any], rng: random.Random) -> bytes:
     return bytes(encoded)
 
 
-@pytest.mark.parametrize(("path", "body"), [("chat/completions", CHAT), ("completions", PLAIN)])
-def test_no_body_is_the_servers_fault(path: str, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", CHAT),
+        ("chat/completions", TOOLED),
+        ("completions", PLAIN),
+        ("completions", SHAPED),
+        ("embeddings", EMBEDDED),
+        ("rerank", RANKED),
+        ("responses", RESPONDED),
+    ],
+)
+def test_no_body_is_the_servers_fault(path: str, body: dict[str, Any], tmp_path: Path) -> None:
     rng = random.Random(20_240_601)
     statuses: dict[int, int] = {}
 
@@ -108,7 +183,7 @@ def test_no_body_is_the_servers_fault(path: str, body: dict[str, Any]) -> None:
                 assert {"message", "type", "param", "code"} <= set(answered.json()["error"]), sent
 
     async def run() -> None:
-        async with knocking(FakeService()) as client:
+        async with knocking(FakeService(), responses_file=str(tmp_path / "responses.sqlite3")) as client:
             assert (await client.post(f"/v1/{path}", json=body)).status_code == 200
             await knock(client)
 

@@ -1,4 +1,4 @@
-"""Conversations and tools on the wire and in the core."""
+"""Conversations on the wire and in the core."""
 
 from typing import Any
 
@@ -6,18 +6,13 @@ import msgspec
 import pytest
 
 from compat.openai import wire
-from compat.openai.messages import messages_to_core, tools_to_core
+from compat.openai.messages import messages_to_core
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, Tool, ToolCall
+from server.core.text import Message, TextPart, ToolCall
 
 
 def convert(*messages: dict[str, Any]) -> tuple[Message, ...]:
     return messages_to_core(msgspec.convert(list(messages), list[wire.Message]))
-
-
-def tools(**fields: Any) -> tuple[Tool, ...]:
-    body = {"messages": [{"role": "user", "content": "hi"}], **fields}
-    return tools_to_core(msgspec.convert(body, wire.ChatCompletionRequest))
 
 
 def text(role: str, *parts: str, **fields: Any) -> Message:
@@ -97,41 +92,4 @@ def test_calls_without_an_id_get_different_ones() -> None:
 def test_messages_that_are_refused(message: dict[str, Any], error: type[Exception], param: str) -> None:
     with pytest.raises(error) as caught:
         convert({"role": "user", "content": "first"}, message)
-    assert caught.value.fact("param") == param  # type: ignore[attr-defined]
-
-
-FUNCTION = {"name": "f", "description": "does f", "parameters": {"type": "object", "properties": {}}}
-EXPECTED = Tool(name="f", description="does f", parameters='{"type":"object","properties":{}}')
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, ()),
-        ({"tools": None, "tool_choice": None}, ()),
-        ({"tools": [{"type": "function", "function": FUNCTION}]}, (EXPECTED,)),
-        ({"tools": [{"type": "function", "function": FUNCTION}] * 28, "tool_choice": "auto"}, (EXPECTED,) * 28),
-        ({"tools": [{"type": "function", "function": FUNCTION}], "tool_choice": "none"}, ()),
-        ({"functions": [FUNCTION]}, (EXPECTED,)),
-        ({"functions": [FUNCTION], "function_call": "none"}, ()),
-        ({"tools": [{"type": "function", "function": {"name": "g"}}]}, (Tool(name="g"),)),
-    ],
-)
-def test_tools(fields: dict[str, Any], expected: tuple[Tool, ...]) -> None:
-    assert tools(**fields) == expected
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "param"),
-    [
-        ({"tool_choice": "required"}, Unsupported, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, Unsupported, "tool_choice"),
-        ({"function_call": {"name": "f"}}, Unsupported, "function_call"),
-        ({"tools": [{"type": "web_search"}]}, Unsupported, "tools[0].type"),
-        ({"tools": [{"type": "function"}]}, InvalidValue, "tools[0].function"),
-    ],
-)
-def test_tools_that_are_refused(fields: dict[str, Any], error: type[Exception], param: str) -> None:
-    with pytest.raises(error) as caught:
-        tools(**fields)
     assert caught.value.fact("param") == param  # type: ignore[attr-defined]

@@ -119,10 +119,37 @@ def test_answers_have_ids_of_their_own() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_fields_without_effect_are_named(stream: bool) -> None:
-    fields = {"user": "me", "mirostat": 2, "xtc_threshold": None, "dry_base": False, "bad name\n": 1, "é": 1}
-    answered = chat(FakeService(), stream=stream, chat_template_kwargs={"tokenize": True, "a\nb": 1}, **fields)
-    assert answered.headers["x-hearth-ignored"] == "user, mirostat, chat_template_kwargs.tokenize"
+    fields = {"user": "me", "tfs": 2, "xtc_threshold": None, "top_a": False, "bad name\n": 1, "é": 1}
+    answered = chat(
+        FakeService(), stream=stream, chat_template_kwargs={"tokenize": True, "a\nb": 1}, samplers=["tfs_z"], **fields
+    )
+    assert answered.headers["x-hearth-ignored"] == "user, tfs, chat_template_kwargs.tokenize, samplers.tfs_z"
     assert "x-hearth-ignored" not in chat(FakeService(), stream=stream).headers
+
+
+STRICT = [
+    ({"verbosity": "low"}, "verbosity"),
+    ({"unheard_of": 1}, "unheard_of"),
+    ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs.tokenize"),
+    ({"samplers": ["tfs_z"]}, "samplers.tfs_z"),
+    ({"bad name\n": 1}, "(unprintable)"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), STRICT)
+@pytest.mark.parametrize("stream", [False, True])
+def test_strict_settings_refuse_fields_without_effect(fields: dict[str, Any], param: str, stream: bool) -> None:
+    service = FakeService()
+    body = {"messages": HELLO, "stream": stream, **fields}
+    answered = post(service, "/v1/chat/completions", body, strict=True)
+    error = answered.json()["error"]
+    assert (answered.status_code, error["param"], error["code"]) == (400, param, "unsupported_parameter")
+    assert service.submissions == []
+
+
+def test_strict_settings_let_honoured_fields_pass() -> None:
+    body = {"messages": HELLO, "verbosity": None, "user": "", "temperature": 0, "samplers": ["top_k"]}
+    assert post(FakeService(), "/v1/chat/completions", body, strict=True).status_code == 200
 
 
 def test_too_many_unknown_fields_are_refused() -> None:
@@ -150,7 +177,8 @@ def test_too_many_unknown_fields_are_refused() -> None:
             None,
         ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, 400, "tools", "invalid_value"),
-        ({"tool_choice": "required"}, 400, "tool_choice", "unsupported_parameter"),
+        ({"tool_choice": "required"}, 400, "tool_choice", "invalid_value"),
+        ({"tools": [{"type": "custom"}]}, 400, "tools[0].type", "unsupported_parameter"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -301,7 +329,7 @@ def test_the_log_tells_of_an_ignored_field_once(caplog: pytest.LogCaptureFixture
             for _ in range(3):
                 await client.post("/v1/chat/completions", json={"messages": HELLO, "verbosity": "low"})
 
-    with caplog.at_level("INFO", logger="compat.openai.routes"):
+    with caplog.at_level("INFO", logger="compat.openai.desk"):
         asyncio.run(knock())
     assert [record.args for record in caplog.records] == [("verbosity",)]
 

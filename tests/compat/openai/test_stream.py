@@ -6,22 +6,32 @@ from typing import Any
 
 import pytest
 
-from compat.openai.stream import ChatEncoder, CompletionEncoder, Head, Tally
+from compat.openai.stream import ChatEncoder, CompletionEncoder, Head, Manner, Tally
 from server.core.errors import Cancelled, ProtocolError
 from server.core.image import StepDone
 from server.core.jobs import Loading, Waiting
-from server.core.text import TextDelta, TextFinished, TextStarted, Usage
+from server.core.text import (
+    EmbeddingsReady,
+    LikelyToken,
+    ReasoningDelta,
+    TextDelta,
+    TextFinished,
+    TextStarted,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 from tests.support.fake_service import answer, said
 
 HEAD = Head(id="chatcmpl-1", created=1_700_000_000, model="tiny", fingerprint="b1-test")
 
 
-def chat(choices: int = 1, *, include_usage: bool = False) -> ChatEncoder:
-    return ChatEncoder(HEAD, Tally(choices, per_prompt=choices), include_usage=include_usage)
+def chat(choices: int = 1, **manner: bool) -> ChatEncoder:
+    return ChatEncoder(HEAD, Tally(choices, per_prompt=choices), Manner(**manner))
 
 
-def plain(choices: int = 1, *, per_prompt: int = 1, include_usage: bool = False) -> CompletionEncoder:
-    return CompletionEncoder(HEAD, Tally(choices, per_prompt=per_prompt), include_usage=include_usage)
+def plain(choices: int = 1, *, per_prompt: int = 1, **manner: bool) -> CompletionEncoder:
+    return CompletionEncoder(HEAD, Tally(choices, per_prompt=per_prompt), Manner(**manner))
 
 
 def parsed(bodies: list[bytes]) -> list[Any]:
@@ -55,7 +65,7 @@ def test_a_chat_stream_chunk_by_chunk() -> None:
 
 
 def test_usage_is_null_until_the_last_chunk_which_has_no_choices() -> None:
-    encoder = chat(include_usage=True)
+    encoder = chat(usage=True)
     chunks = parsed([body for event in answer("a", "b", prompt=9, cached=4) for body in encoder.feed(event)])
     assert [chunk["usage"] for chunk in chunks] == [None] * 4
     assert all("timings" not in chunk for chunk in chunks)
@@ -122,7 +132,7 @@ def test_pictures_do_not_belong_here(encoder: ChatEncoder | CompletionEncoder) -
 
 
 def test_a_completion_stream() -> None:
-    encoder = plain(include_usage=True)
+    encoder = plain(usage=True)
     chunks = parsed([body for event in answer("a", "b", reason="length") for body in encoder.feed(event)])
     assert [chunk["choices"] for chunk in chunks] == [
         [{"text": "a", "index": 0, "logprobs": None, "finish_reason": None}],
@@ -156,3 +166,109 @@ def test_a_chunk_costs_less_than_ten_microseconds() -> None:
             encoder.feed(event)
         best = min(best, (perf_counter() - began) / 2000)
     assert best < 10e-6
+
+
+def deltas(encoder: ChatEncoder, *events: Any) -> list[Any]:
+    return [chunk["choices"][0]["delta"] for event in events for chunk in parsed(encoder.feed(event))]
+
+
+CALLS = [
+    ToolCallDelta(choice=0, index=0, id="call_1", name="f"),
+    ToolCallDelta(choice=0, index=0, arguments='{"a":'),
+    ToolCallDelta(choice=0, index=0, arguments=""),
+    ToolCallDelta(choice=0, index=0, arguments="1}"),
+    ToolCallDelta(choice=0, index=1, id="call_2", name="g", arguments="{"),
+    ToolCallDelta(choice=0, index=1, arguments="}"),
+]
+
+
+def test_a_call_has_its_id_and_name_once_and_its_index_always() -> None:
+    first, *told = deltas(chat(), *CALLS)
+    assert first == {"role": "assistant", "content": None}
+    assert told == [
+        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]},
+        {"tool_calls": [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "g", "arguments": "{"}}]},
+        {"tool_calls": [{"index": 1, "function": {"arguments": "}"}}]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "old_calls", "expected"),
+    [("stop", False, "tool_calls"), ("tool_calls", False, "tool_calls"), ("stop", True, "function_call")],
+)
+def test_a_choice_with_calls_finishes_with_them(reason: Any, old_calls: bool, expected: str) -> None:
+    encoder = chat(old_calls=old_calls)
+    encoder.feed(CALLS[0])
+    finished = TextFinished(choice=0, reason=reason, usage=Usage())
+    assert parsed(encoder.feed(finished))[-1]["choices"][0]["finish_reason"] == expected
+
+
+def test_the_old_form_of_a_call() -> None:
+    _, *told = deltas(chat(old_calls=True), *CALLS)
+    assert told == [
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": '{"a":'}},
+        {"function_call": {"arguments": "1}"}},
+    ]
+
+
+def test_thoughts_come_before_the_text_unless_they_are_unwanted() -> None:
+    events = [ReasoningDelta(choice=0, text="hm"), TextDelta(choice=0, text="Yes")]
+    assert deltas(chat(), *events)[1:] == [{"reasoning_content": "hm"}, {"content": "Yes"}]
+    assert deltas(chat(reasoning=False), *events)[1:] == [{"content": "Yes"}]
+
+
+TOKEN = TokenLogprob(token=1, piece="é".encode()[:1], logprob=float("-inf"), top=(LikelyToken(2, b"x", -0.5),))
+
+
+def test_logprobs_travel_with_what_they_belong_to() -> None:
+    encoder = chat(logprobs=True)
+    events = [
+        ReasoningDelta(choice=0, text="hm", logprobs=(TOKEN,)),
+        TextDelta(choice=0, text="Yes", logprobs=(TOKEN, TOKEN)),
+        ToolCallDelta(choice=0, index=0, id="c", name="f", logprobs=(TOKEN,)),
+        ToolCallDelta(choice=0, index=0, logprobs=(TOKEN,)),
+    ]
+    chunks = [chunk["choices"][0] for event in events for chunk in parsed(encoder.feed(event))]
+    assert [chunk["logprobs"] and len(chunk["logprobs"]["content"]) for chunk in chunks] == [None, 1, 2, 1, 1]
+    assert chunks[-1]["delta"] == {}
+    assert chunks[1]["logprobs"]["content"][0] == {
+        "token": "\ufffd",
+        "logprob": -9999.0,
+        "bytes": [0xC3],
+        "top_logprobs": [{"token": "x", "logprob": -0.5, "bytes": [120]}],
+    }
+    assert parsed(chat().feed(events[1]))[-1]["choices"][0]["logprobs"] is None
+
+
+def test_reasoning_tokens_are_counted() -> None:
+    tally = Tally(2, per_prompt=2)
+    for choice in range(2):
+        used = Usage(prompt_tokens=5, completion_tokens=9, reasoning_tokens=4)
+        tally.finish(TextFinished(choice=choice, reason="stop", usage=used))
+    assert tally.usage().completion_tokens_details.reasoning_tokens == 8
+
+
+def test_a_completion_stream_with_logprobs_counts_characters_on() -> None:
+    encoder = plain(logprobs=True)
+    first = TextDelta(choice=0, text="Hé", logprobs=(TokenLogprob(1, "Hé".encode(), None),))
+    second = TextDelta(choice=0, text="y", logprobs=(TokenLogprob(2, b"y", -1.0),))
+    told = [chunk["choices"][0]["logprobs"] for event in (first, second) for chunk in parsed(encoder.feed(event))]
+    assert told == [
+        {"tokens": ["Hé"], "token_logprobs": [None], "top_logprobs": [None], "text_offset": [0]},
+        {"tokens": ["y"], "token_logprobs": [-1.0], "top_logprobs": [{"y": -1.0}], "text_offset": [2]},
+    ]
+
+
+@pytest.mark.parametrize("event", [CALLS[0], ReasoningDelta(choice=0, text="x")])
+def test_a_plain_completion_has_neither_thoughts_nor_calls(event: Any) -> None:
+    with pytest.raises(ProtocolError):
+        plain().feed(event)
+
+
+@pytest.mark.parametrize("encoder", [chat(), plain()])
+def test_vectors_do_not_belong_here(encoder: ChatEncoder | CompletionEncoder) -> None:
+    with pytest.raises(ProtocolError):
+        encoder.feed(EmbeddingsReady(first=0, dimensions=1, vectors=b""))

@@ -1,0 +1,73 @@
+"""The handlers of `/v1/embeddings` and of reranking, which llama-server offers at a second path."""
+
+import asyncio
+from typing import Any, cast
+
+from litestar import Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody
+from litestar.types import ASGIApp
+
+from compat.openai import serve, vectors_wire
+from compat.openai.body import BodyRequest, reading
+from compat.openai.cards import Role
+from compat.openai.desk import Desk
+from compat.openai.embeddings import collect_vectors, embeddings_from_core, embeddings_to_core
+from compat.openai.rerank import collect_scores, rerank_from_core, rerank_to_core
+from compat.openai.specs import answers
+
+
+class VectorsDoor:
+    """What the handlers do."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def embed(self, data: vectors_wire.EmbeddingRequest, request: BodyRequest) -> Response[Any]:
+        """Turn texts into vectors."""
+        work = embeddings_to_core(data, self._desk.model(data.model, Role.EMBEDDER))
+        order = serve.Order(work=work, param="input", ignored=self._desk.noted(request.ignored))
+        count = len(work.inputs)
+        vectors = await serve.gathered(
+            self._desk.service, order, lambda stream: collect_vectors(stream, count), request
+        )
+        # Thousands of vectors are a second's work, during which streams of others must go on.
+        body = await asyncio.to_thread(
+            embeddings_from_core, vectors, work.model, as_base64=data.encoding_format == "base64"
+        )
+        return serve.whole(body, order)
+
+    async def rerank(self, data: vectors_wire.RerankRequest, request: BodyRequest) -> Response[Any]:
+        """Score documents against a query."""
+        work = rerank_to_core(data, self._desk.model(data.model, Role.RERANKER))
+        param = "documents" if data.texts is None else "texts"
+        order = serve.Order(work=work, param=param, ignored=self._desk.noted(request.ignored))
+        count = len(work.documents)
+        scores = await serve.gathered(self._desk.service, order, lambda stream: collect_scores(stream, count), request)
+        return serve.whole(rerank_from_core(data, work, scores), order)
+
+
+def vector_routes(door: VectorsDoor) -> list[HTTPRouteHandler]:
+    """Return the handlers below `/v1`."""
+
+    @post(
+        "/embeddings",
+        status_code=200,
+        request_class=reading(vectors_wire.EmbeddingRequest),
+        responses=answers(vectors_wire.EmbeddingList, "The vectors, in the order of the inputs"),
+        summary="Turn texts into vectors",
+    )
+    async def embeddings(data: JSONBody[vectors_wire.EmbeddingRequest], request: BodyRequest) -> ASGIApp:
+        return cast("ASGIApp", await door.embed(data, request))
+
+    @post(
+        ["/rerank", "/reranking"],
+        status_code=200,
+        request_class=reading(vectors_wire.RerankRequest),
+        responses=answers(vectors_wire.Ranking, "The documents' scores, best first"),
+        summary="Score documents against a query",
+    )
+    async def rerank(data: JSONBody[vectors_wire.RerankRequest], request: BodyRequest) -> ASGIApp:
+        return cast("ASGIApp", await door.rerank(data, request))
+
+    return [embeddings, rerank]

@@ -1,0 +1,82 @@
+"""Work on finished pixels, without a checkpoint: pictures enlarged, put side by side, cut up and joined again.
+
+Each of these is answered by `ImageStarted`, a `StepDone` for each piece of work, an `ImageReady` for each picture (its
+seeds are 0: nothing is drawn here) and `ImageFinished`. `BUILT_IN` names the worker that is always there and needs no
+file; a file of an upscaler is a model of its own.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from server.core.image import Size
+
+BUILT_IN = "built-in-pixels"
+
+Kernel = Literal["none", "lanczos", "nearest"]
+Rgb = tuple[int, int, int]
+
+
+class UpscaleRequest(msgspec.Struct, frozen=True, kw_only=True, tag="upscale"):
+    """Pictures enlarged by one upscaler, each by `factor`, or to cover `size`, which `crop` then cuts out of the middle.
+
+    `model` is an upscaler's id, or BUILT_IN, which enlarges by `kernel` (`none` leaves pictures as they are). Networks
+    work on tiles of `tile` pixels with `overlap` pixels in common, 0 = the whole picture at once. `under` holds for
+    each picture the one that the result is laid over, `visibility` 0 ... 1; it has the same size.
+    """
+
+    model: str
+    pictures: tuple[bytes, ...]
+    factor: float = 2.0
+    size: Size | None = None
+    crop: bool = False
+    kernel: Kernel = "lanczos"
+    tile: int = 192
+    overlap: int = 8
+    under: tuple[bytes, ...] = ()
+    visibility: float = 1.0
+
+
+class Caption(msgspec.Struct, frozen=True):
+    """A line of a title; one that is not `active` is struck through."""
+
+    text: str
+    active: bool = True
+
+
+class GridRequest(msgspec.Struct, frozen=True, kw_only=True, tag="grid"):
+    """Pictures side by side, row after row, `columns` a row, each at the top left of a cell as large as the largest.
+
+    An empty file is an empty cell. `margin` pixels stand between cells. Titles, a tuple of lines each, stand above the
+    columns and left of the rows; there are none or one for each column, none or one for each row.
+    """
+
+    pictures: tuple[bytes, ...]
+    columns: int
+    background: Rgb = (255, 255, 255)
+    margin: int = 0
+    column_titles: tuple[tuple[Caption, ...], ...] = ()
+    row_titles: tuple[tuple[Caption, ...], ...] = ()
+    model: str = BUILT_IN
+
+
+class SplitRequest(msgspec.Struct, frozen=True, kw_only=True, tag="split"):
+    """A picture cut into tiles of one size that share at least `overlap` pixels, row after row."""
+
+    picture: bytes
+    tile: Size
+    overlap: int
+    model: str = BUILT_IN
+
+
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
+    """The tiles of a `SplitRequest` with the same `tile` and `overlap` joined to a picture of `size`, seams blended."""
+
+    pictures: tuple[bytes, ...]
+    size: Size
+    tile: Size
+    overlap: int
+    model: str = BUILT_IN
+
+
+PixelWork = UpscaleRequest | GridRequest | SplitRequest | JoinRequest
