@@ -211,12 +211,12 @@ def test_mistakes_are_the_callers(api: webuiapi.WebUIApi) -> None:
         assert caught.value.args[0] == 422, fields
 
 
-def test_what_is_not_offered_yet_is_refused_in_words(api: webuiapi.WebUIApi) -> None:
+def test_what_is_not_offered_is_refused_in_words(api: webuiapi.WebUIApi) -> None:
     with pytest.raises(RuntimeError) as caught:
-        api.img2img(images=[Image.new("RGB", (SIDE, SIDE))], prompt="a boat")
+        api.custom_post("train/embedding", {"embedding_name": "mine"}, baseurl=True)
     status, text = caught.value.args
     assert status == 501
-    assert "img2img is not offered" in text
+    assert "training is not offered" in text
 
 
 def test_the_answer_is_plain_base64(server: Running) -> None:

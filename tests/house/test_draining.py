@@ -1,4 +1,4 @@
-"""The ends of a real `hearth serve`: signals, streams that are finished first, exit statuses, no process left behind."""
+"""How a real `hearth serve` ends: signals, streams that are finished first, exit statuses, no process left behind."""
 
 import json
 import signal

@@ -87,15 +87,14 @@ async def test_before_the_first_word(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_in_the_middle_of_a_stream(tmp_path: Path) -> None:
-    async with open_house(tmp_path, talker(tmp_path, **SLOW)) as house:
-        async with house.another() as client:
-            async with client.stream("POST", CHAT, json=endless_body()) as stream:
-                words = 0
-                async for line in stream.aiter_lines():
-                    words += '"content"' in line
-                    if words == 5:
-                        break
-            await answers_at_once(house)
+    async with open_house(tmp_path, talker(tmp_path, **SLOW)) as house, house.another() as client:
+        async with client.stream("POST", CHAT, json=endless_body()) as stream:
+            words = 0
+            async for line in stream.aiter_lines():
+                words += '"content"' in line
+                if words == 5:
+                    break
+        await answers_at_once(house)
 
 
 @asynchronous

@@ -71,7 +71,7 @@ def test_a_killed_worker_costs_its_own_streams_alone(server: Running) -> None:
         before = server.pids()
         os.kill(before["ann"], signal.SIGKILL)
         for stream in doomed:
-            *_, last = stream.result(timeout=10)
+            *_, last = stream.result(timeout=30)
             error = json.loads(last)["error"]
             assert error["code"] == "worker_died"
             assert "SIGKILL" in error["message"]

@@ -1,5 +1,4 @@
-"""Several clients at the A1111 door at the same time: options that change under a running picture, whose progress is
-whose."""
+"""Several clients at the A1111 door: options that change under a running picture, and whose progress is whose."""
 
 import asyncio
 from pathlib import Path
@@ -107,25 +106,28 @@ async def test_options_posted_from_many_sides_end_as_one_of_them(tmp_path: Path)
 @asynchronous
 async def test_each_client_sees_and_ends_its_own_picture(tmp_path: Path) -> None:
     cards = [painter(tmp_path, name, step_ms=20) for name in ("klee", "marc")]
-    async with open_house(tmp_path, *cards, keys=KEYS) as house:
-        async with house.another(KEYS[0]) as anna, house.another(KEYS[1]) as bert:
-            body = picture_body("a boat", "klee", steps=200, seed=1)
-            annas = asyncio.create_task(anna.post(f"{A1111}/txt2img", json=body))
-            body = picture_body("a tree", "marc", steps=120, seed=2)
-            berts = asyncio.create_task(bert.post(f"{A1111}/txt2img", json=body))
-            seen = await asyncio.gather(working(anna), working(bert))
-            assert [told["state"]["sampling_steps"] for told in seen] == [200, 120]
-            owners = {job["owner"] for job in await house.jobs()}
-            assert len(owners) == 1, "the side door shows a key its own jobs"
-            assert (await anna.post(f"{A1111}/interrupt")).json() == {}
-            assert is_picture_of(await annas, "a boat", 1)
-            assert (await progress(anna))["state"]["interrupted"] is True
-            still = await progress(bert)
-            assert still["state"]["interrupted"] is False
-            assert still["state"]["job_count"] == 1
-            assert is_picture_of(await berts, "a tree", 2)
-            idle = await progress(bert)
-            assert (idle["progress"], idle["state"]["job_count"]) == (0, 0)
+    async with (
+        open_house(tmp_path, *cards, keys=KEYS) as house,
+        house.another(KEYS[0]) as anna,
+        house.another(KEYS[1]) as bert,
+    ):
+        body = picture_body("a boat", "klee", steps=200, seed=1)
+        annas = asyncio.create_task(anna.post(f"{A1111}/txt2img", json=body))
+        body = picture_body("a tree", "marc", steps=120, seed=2)
+        berts = asyncio.create_task(bert.post(f"{A1111}/txt2img", json=body))
+        seen = await asyncio.gather(working(anna), working(bert))
+        assert [told["state"]["sampling_steps"] for told in seen] == [200, 120]
+        owners = {job["owner"] for job in await house.jobs()}
+        assert len(owners) == 1, "the side door shows a key its own jobs"
+        assert (await anna.post(f"{A1111}/interrupt")).json() == {}
+        assert is_picture_of(await annas, "a boat", 1)
+        assert (await progress(anna))["state"]["interrupted"] is True
+        still = await progress(bert)
+        assert still["state"]["interrupted"] is False
+        assert still["state"]["job_count"] == 1
+        assert is_picture_of(await berts, "a tree", 2)
+        idle = await progress(bert)
+        assert (idle["progress"], idle["state"]["job_count"]) == (0, 0)
 
 
 @asynchronous

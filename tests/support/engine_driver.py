@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from server.core.errors import ServerError, from_data
 from server.core.jobs import JobDone, JobEvent, JobFailed, JobId, Outcome
-from server.core.text import TextDelta, TextFinished, TextStarted
+from server.core.text import ReasoningDelta, TextDelta, TextFinished, TextStarted, ToolCall, ToolCallDelta
 from server.engines.base import Engine
 
 
@@ -14,6 +14,8 @@ class Collected:
 
     def __init__(self) -> None:
         self.texts: dict[tuple[str, int], str] = defaultdict(str)
+        self.thoughts: dict[tuple[str, int], str] = defaultdict(str)
+        self.calls: dict[tuple[str, int], list[ToolCall]] = defaultdict(list)
         self.tokens: dict[tuple[str, int], int] = defaultdict(int)
         self.finished: dict[tuple[str, int], TextFinished] = {}
         self.started: dict[str, int] = {}
@@ -39,9 +41,26 @@ class Collected:
                     assert (job, choice) not in self.finished
                     self.texts[job, choice] += text
                     self.tokens[job, choice] += count
+                case JobEvent(event=ReasoningDelta(choice=choice, text=text, tokens=count)):
+                    assert text
+                    self.thoughts[job, choice] += text
+                    self.tokens[job, choice] += count
+                case JobEvent(event=ToolCallDelta(choice=choice, tokens=count) as delta):
+                    self._feed_call(self.calls[job, choice], delta)
+                    self.tokens[job, choice] += count
                 case JobEvent(event=TextFinished(choice=choice) as event):
                     assert (job, choice) not in self.finished
                     self.finished[job, choice] = event
+
+    @staticmethod
+    def _feed_call(calls: list[ToolCall], delta: ToolCallDelta) -> None:
+        if delta.index == len(calls):
+            assert delta.id and delta.name and not delta.arguments
+            calls.append(ToolCall(id=delta.id, name=delta.name, arguments=""))
+            return
+        assert delta.index == len(calls) - 1 and delta.arguments and not delta.id and not delta.name
+        last = calls.pop()
+        calls.append(ToolCall(id=last.id, name=last.name, arguments=last.arguments + delta.arguments))
 
     def text(self, job: str, choice: int = 0) -> str:
         return self.texts[job, choice]

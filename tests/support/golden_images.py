@@ -1,5 +1,6 @@
 """The recorded pictures of the original program, as core requests, and how far a picture is from its recording."""
 
+import base64
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from compat.a1111 import wire
+from compat.a1111 import img2img, wire
 from compat.a1111.convert import Context, to_core
 from compat.a1111.styles import StyleBook
 from server.core.image import ImageEvent, ImageReady, ImageRequest
@@ -37,17 +38,48 @@ def cases(*samplers: str) -> list[dict[str, Any]]:
     return [case for case in found if request_of(case).denoise.sampler in samplers]
 
 
+def img2img_cases() -> list[dict[str, Any]]:
+    """Return the recorded img2img cases, in their order."""
+    if not GOLDEN.exists():
+        return []
+    return [case for case in golden("manifest.json")["cases"] if case["route"] == "/sdapi/v1/img2img"]
+
+
 def request_of(case: dict[str, Any]) -> ImageRequest:
-    """Return what the door makes of a recorded request."""
-    wanted = msgspec.convert(case["request"], wire.Txt2Img, strict=False)
-    context = Context(
+    """Return what the door makes of a recorded txt2img request."""
+    return to_core(msgspec.convert(case["request"], wire.Txt2Img, strict=False), _context())
+
+
+def img2img_request_of(case: dict[str, Any]) -> ImageRequest:
+    """Return what the door makes of a recorded img2img request."""
+    return img2img.plan(msgspec.convert(sent(case), wire.Img2Img, strict=False), _context()).work
+
+
+def sent(case: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded request as it was sent, with its pictures inside."""
+    request: dict[str, Any] = _with_files(case["request"])
+    return request
+
+
+def _with_files(value: Any) -> Any:
+    match value:
+        case str() if value.startswith("file:"):
+            return base64.b64encode((GOLDEN / value[5:]).read_bytes()).decode()
+        case list():
+            return [_with_files(one) for one in value]
+        case dict():
+            return {key: _with_files(one) for key, one in value.items()}
+    return value
+
+
+def _context() -> Context:
+    return Context(
         model="tiny",
         styles=StyleBook([str(GOLDEN / "styles.csv")]).all(),
         loras=tuple(card_of(path, ModelKind.LORA) for path in sorted((GOLDEN / "models" / "Lora").iterdir())),
         embeddings=tuple(card_of(path, ModelKind.EMBEDDING) for path in sorted((GOLDEN / "embeddings").iterdir())),
         draw=lambda: 1,
     )
-    return to_core(wanted, context)
 
 
 def recorded(case: dict[str, Any]) -> list[np.ndarray]:
