@@ -48,12 +48,15 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which models there are.
 
-    `aliases` maps further names to model names; `settings` maps a model name to keys of `[text]` or `[image]` that
+    The `default_` models answer requests that name none. `aliases` maps further names to model names; `settings` maps a model name to keys of `[text]` or `[image]` that
     differ for it; `pinned` models stay once they are loaded. `rescan_s` 0 switches watching off.
     """
 
     folders: tuple[str, ...] = ("models",)
     default_text: str = ""
+    default_image: str = ""
+    default_embedder: str = ""
+    default_reranker: str = ""
     pinned: tuple[str, ...] = ()
     rescan_s: float = 5.0
     aliases: dict[str, str] = {}
@@ -81,12 +84,10 @@ class OpenAiConfig(msgspec.Struct, frozen=True, kw_only=True):
 class A1111Config(msgspec.Struct, frozen=True, kw_only=True):
     """The AUTOMATIC1111 door. `options_file` empty = in the state folder.
 
-    `default_model` makes pictures until a client chooses a checkpoint. A live preview is made `previews_every` model
-    calls: 0 = never, -1 = as the options say.
+    A live preview is made `previews_every` model calls: 0 = never, -1 = as the options say.
     """
 
     options_file: str = ""
-    default_model: str = ""
     previews_every: int = -1
 
 

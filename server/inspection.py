@@ -49,8 +49,9 @@ def _folder_problems(config: Config) -> Iterator[str]:
 def _named(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the keys that name models, with the names."""
     models = config.models
-    if models.default_text:
-        yield "models.default_text", models.default_text
+    for key in ("default_text", "default_image", "default_embedder", "default_reranker"):
+        if name := getattr(models, key):
+            yield f"models.{key}", name
     yield from (("models.pinned", name) for name in models.pinned)
     yield from ((f"models.aliases.{alias}", name) for alias, name in models.aliases.items())
     yield from ((f"models.settings.{name}", name) for name in models.settings)

@@ -10,13 +10,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
 
 from server.app import House
-from server.core.models import ModelKind
+from server.core.models import ModelCard, ModelKind
 from server.http import wire
 from server.notify import Notifier
 
@@ -28,6 +28,7 @@ KEEP_ALIVE_S = 75
 LAST_WORDS_S = 5
 MAX_HEADER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 1024
+SHOWN = 8
 
 
 class CannotListen(Exception):
@@ -156,17 +157,23 @@ def banner(house: House, address: str) -> str:
         f"  OpenAI clients:        base URL {address}/v1   (any API key, unless [auth] sets one)",
         f"  AUTOMATIC1111 clients: URL {address}",
     ]
-    for kind, title in ((ModelKind.TEXT, "chat models"), (ModelKind.CHECKPOINT, "checkpoints")):
-        names = [card.id for card in cards if card.kind is kind]
+    for title, names in _names(cards):
         if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            lines.append(f"  {title}: {', '.join(names[:8])}{more}")
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines.append(f"  {title}: {', '.join(names[:SHOWN])}{more}")
     if broken:
         lines.append(f"  {len(broken)} files cannot be used; `hearth check` says why")
     if not cards:
         lines.append("  no models yet: `hearth pull REPO` fetches one, or put GGUF files into models/text and")
         lines.append("  checkpoints into models/Stable-diffusion; they are seen without a restart")
     return "\n".join(lines)
+
+
+def _names(cards: Sequence[ModelCard]) -> Iterator[tuple[str, list[str]]]:
+    text = [card for card in cards if card.kind is ModelKind.TEXT]
+    yield "chat models", [card.id for card in text if not (card.text and card.text.pooling)]
+    yield "embedding models", [card.id for card in text if card.text and card.text.pooling]
+    yield "checkpoints", [card.id for card in cards if card.kind is ModelKind.CHECKPOINT]
 
 
 def serve(house: House, *, say: Callable[[str], None]) -> int:

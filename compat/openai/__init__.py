@@ -4,10 +4,12 @@
 `convert` turns it into core requests, with a module for each theme: `messages`, `tools`, `sampling`, `constraints`,
 `reasoning`, `prompts`. `stream` makes chunks of events and `answer` whole answers, both with `logprobs`. `embeddings`
 and `rerank` go both ways. `cards` lists models; `desk` says which one answers; `errors` words every refusal; `serve`
-waits, streams, reads and lets go; `routes` and `vectors_routes` are the handlers. `responses` is a room of its own.
+waits, streams, reads and lets go; `routes` and `vectors_routes` are the handlers. `responses` and `images` are
+rooms of their own.
 """
 
+from compat.openai.images.settings import ImagesSettings
 from compat.openai.routes import dialect
 from compat.openai.settings import OpenAiSettings
 
-__all__ = ["OpenAiSettings", "dialect"]
+__all__ = ["ImagesSettings", "OpenAiSettings", "dialect"]

@@ -13,9 +13,8 @@ LISTED = (ModelKind.TEXT, ModelKind.CHECKPOINT)
 _STATUS = {"ready": "loaded", "loading": "loading"}
 _IMAGE = models_wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("image",))
 _TEXT = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("text",))
-
-
-_ENCODERS = ("bert", "embed", "t5encoder")
+_VECTORS = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("embeddings",))
+_SCORES = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("scores",))
 
 
 class Role(StrEnum):
@@ -27,13 +26,11 @@ class Role(StrEnum):
 
 
 def role_of(card: ModelCard) -> Role:
-    """Return what a model is most likely made for, from its architecture and its name."""
-    name = card.name.lower()
-    if "rerank" in name:
+    """Return what a model is made for: its header says how it pools, if it does."""
+    pooling = card.text.pooling if card.text is not None else ""
+    if pooling == "rank":
         return Role.RERANKER
-    if "embed" in name or any(word in card.architecture for word in _ENCODERS):
-        return Role.EMBEDDER
-    return Role.WRITER
+    return Role.EMBEDDER if pooling else Role.WRITER
 
 
 def suited(cards: Sequence[ModelCard], role: Role) -> Sequence[ModelCard]:
@@ -54,8 +51,20 @@ def entry(card: ModelCard, status: Mapping[str, str]) -> models_wire.Model:
         aliases=card.aliases,
         meta=_meta(card),
         status=models_wire.ModelStatus(status.get(card.id, "unloaded")),
-        architecture=_TEXT if card.kind is ModelKind.TEXT else _IMAGE,
+        architecture=_architecture(card),
     )
+
+
+def _architecture(card: ModelCard) -> models_wire.ModelArchitecture:
+    if card.kind is not ModelKind.TEXT:
+        return _IMAGE
+    match role_of(card):
+        case Role.WRITER:
+            return _TEXT
+        case Role.EMBEDDER:
+            return _VECTORS
+        case Role.RERANKER:
+            return _SCORES
 
 
 def _meta(card: ModelCard) -> models_wire.ModelMeta:

@@ -14,6 +14,7 @@ from compat.openai.body import BodyRequest, reading
 from compat.openai.convert import chat_to_core, completion_to_core, without_effect
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
+from compat.openai.images.routes import image_routes
 from compat.openai.reasoning import shows_reasoning
 from compat.openai.responses.routes import response_routes
 from compat.openai.settings import OpenAiSettings
@@ -95,7 +96,12 @@ def router(service: Service, settings: OpenAiSettings) -> Router:
     desk = Desk(service, settings)
     return Router(
         PREFIX,
-        route_handlers=[*text_routes(Door(desk)), *vector_routes(VectorsDoor(desk)), *response_routes(desk)],
+        route_handlers=[
+            *text_routes(Door(desk)),
+            *vector_routes(VectorsDoor(desk)),
+            *response_routes(desk),
+            *image_routes(desk, settings.images),
+        ],
         exception_handlers={Exception: _refuse},
         request_max_body_size=settings.body_limit,
         tags=["OpenAI"],

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from compat.openai.images.settings import ImagesSettings
+
 MIB = 1024**2
 
 
@@ -32,3 +34,4 @@ class OpenAiSettings(msgspec.Struct, frozen=True, kw_only=True):
     responses_kept: int = 10_000
     responses_days: float = 30.0
     responses_bytes: int = 512 * MIB
+    images: ImagesSettings = ImagesSettings()

@@ -10,6 +10,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
+from tests.support.picture_files import png_of_size
 from tests.support.running import Running
 from tests.support.tiny_models import needs_torch, tiny_models
 from tests.support.waiting import until
@@ -217,6 +218,54 @@ def test_what_is_not_offered_is_refused_in_words(api: webuiapi.WebUIApi) -> None
     status, text = caught.value.args
     assert status == 501
     assert "training is not offered" in text
+
+
+def test_img2img(api: webuiapi.WebUIApi) -> None:
+    image, mask = Image.new("RGB", (96, SIDE), "navy"), Image.new("L", (96, SIDE))
+    mask.paste(255, (60, 20, 80, 40))
+    made = api.img2img(
+        images=[image],
+        prompt="a boat",
+        seed=3,
+        width=SIDE,
+        height=SIDE,
+        mask_image=mask,
+        mask_blur=0,
+        inpainting_fill=1,
+        inpaint_full_res_padding=8,
+    )
+    # Only the masked part is made anew, and the picture keeps its size.
+    assert made.image.size == (96, SIDE)
+    assert made.image.getpixel((5, 5)) == (0, 0, 128)
+    assert made.image.crop((60, 20, 80, 40)).tobytes() != image.crop((60, 20, 80, 40)).tobytes()
+    assert made.parameters["init_images"] is None
+    assert "Inpaint area: Only masked, Masked area padding: 8" in made.info["infotexts"][0]
+    again = api.img2img(images=[image], prompt="a boat", seed=3, width=SIDE, height=SIDE)
+    assert again.image.size == (SIDE, SIDE)
+
+
+def test_pictures_that_are_none_do_not_end_the_worker(api: webuiapi.WebUIApi, server: Running) -> None:
+    text, torn, huge = (
+        base64.b64encode(file).decode() for file in (b"a text file", png_of_size(64, 64), png_of_size(30_000, 30_000))
+    )
+    fine = webuiapi.raw_b64_img(Image.new("RGB", (SIDE, SIDE)))
+    told = {}
+    for name, fields in {
+        "text": {"init_images": [text]},
+        "torn": {"init_images": [torn]},
+        "huge": {"init_images": [huge]},
+        "mask": {"init_images": [fine], "mask": torn},
+        "base64": {"init_images": ["notbase64!!"]},
+        "empty": {"init_images": []},
+        "none": {},
+    }.items():
+        answer = server.http.post("/sdapi/v1/img2img", json={"steps": 1, "width": SIDE, "height": SIDE} | fields)
+        assert set(answer.json()) == {"error", "detail", "body", "errors"}
+        told[name] = answer.status_code, answer.json()["detail"]
+    assert {told[name] for name in ("text", "torn", "mask", "base64")} == {(422, "Invalid encoded image")}
+    assert told["huge"] == (422, "the picture has more than 67108864 pixels")
+    assert (told["empty"][0], told["none"]) == (422, (404, "Init image not found"))
+    assert api.txt2img(prompt="a boat", width=SIDE, height=SIDE, steps=1).image.size == (SIDE, SIDE)
 
 
 def test_the_answer_is_plain_base64(server: Running) -> None:

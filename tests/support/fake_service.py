@@ -40,9 +40,11 @@ from server.service.stream import JobStream
 Step = Event | ServerError | asyncio.Event
 
 
-def text_card(name: str = "tiny", **fields: object) -> ModelCard:
-    """Return a card of a text model."""
-    facts = TextFacts(context_length=512, width=64, vocabulary=512, parameters=260_000, quantisation="F32")
+def text_card(name: str = "tiny", *, pooling: str = "", **fields: object) -> ModelCard:
+    """Return a card of a text model; one that pools makes embeddings, or scores (`rank`)."""
+    facts = TextFacts(
+        context_length=512, width=64, vocabulary=512, parameters=260_000, quantisation="F32", pooling=pooling
+    )
     given = {"kind": ModelKind.TEXT, "size": 1_000_000, "modified": 1_700_000_000, "text": facts} | fields
     return ModelCard(id=ModelId(name), name=f"{name}.gguf", files=(f"/models/text/{name}.gguf",), **given)  # type: ignore[arg-type]
 

@@ -37,3 +37,10 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
+
+
+def image_in(data: bytes) -> Image.Image:
+    """Return the image of a file, read to the end."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

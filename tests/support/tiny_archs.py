@@ -1,4 +1,4 @@
-"""More complete little models with random weights: other architectures, other vocabularies, models that make vectors."""
+"""More little models with random weights: other architectures, other vocabularies, models that make vectors."""
 
 from pathlib import Path
 from typing import Any

@@ -13,9 +13,7 @@ from server.core.errors import BadImage, InvalidValue, Unsupported
 
 FILES = ("image", "mask", "markup")
 
-Asked = TypeVar("Asked", wire.EditRequest, wire.VariationRequest)
-
-
+Asked = TypeVar("Asked", bound=wire.EditRequest | wire.VariationRequest)
 
 
 def read(body: bytes, boundary: str, wanted: type[Asked]) -> tuple[Asked, Given, tuple[str, ...]]:
@@ -31,7 +29,7 @@ def read(body: bytes, boundary: str, wanted: type[Asked]) -> tuple[Asked, Given,
         request = msgspec.convert(form.texts, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise body_error(error) from None
-    known = {*wanted.__struct_fields__, "image", *(("mask", "markup") if wanted is wire.EditRequest else ())}
+    known = {*request.__struct_fields__, *(FILES if isinstance(request, wire.EditRequest) else FILES[:1])}
     ignored = tuple(name for name in (*form.texts, *form.files) if name not in known)
     return request, _given(request, form), ignored
 

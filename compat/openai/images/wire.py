@@ -18,7 +18,7 @@ Hearth's own fields, which OpenAI does not have:
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from compat.openai.wire import INT64, ModelName, ShortText
 
@@ -93,8 +93,8 @@ class PictureUsage(Struct, frozen=True, kw_only=True):
     total_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    input_tokens_details: TokenDetails = TokenDetails()
-    output_tokens_details: TokenDetails = TokenDetails()
+    input_tokens_details: TokenDetails = field(default_factory=TokenDetails)
+    output_tokens_details: TokenDetails = field(default_factory=TokenDetails)
 
 
 class Picture(Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ class PicturesAnswer(Struct, frozen=True, kw_only=True):
     output_format: str = "png"
     quality: str
     size: str
-    usage: PictureUsage = PictureUsage()
+    usage: PictureUsage = field(default_factory=PictureUsage)
 
 
 class PartialPicture(Struct, frozen=True, kw_only=True):
@@ -139,4 +139,4 @@ class CompletedPicture(Struct, frozen=True, kw_only=True):
     output_format: str = "png"
     quality: str
     size: str
-    usage: PictureUsage = PictureUsage()
+    usage: PictureUsage = field(default_factory=PictureUsage)

@@ -80,8 +80,8 @@ def test_wrong_values(fields: dict[str, Any]) -> None:
 
 
 def test_a_model_made_for_it_answers_when_none_is_named() -> None:
-    cards = text_card("a-writer"), text_card("nomic-embed-text"), text_card("z", architecture="bert")
-    assert embed(FakeService(*cards)).json()["model"] == "nomic-embed-text"
+    cards = text_card("a-writer"), text_card("nomic", pooling="mean"), text_card("z", pooling="cls")
+    assert embed(FakeService(*cards)).json()["model"] == "nomic"
     assert embed(FakeService(cards[0], cards[2])).json()["model"] == "z"
     assert embed(FakeService(cards[0])).json()["model"] == "a-writer"
     named = post(FakeService(*cards), "/v1/embeddings", {"input": "x"}, default_embedder="z")
@@ -89,7 +89,7 @@ def test_a_model_made_for_it_answers_when_none_is_named() -> None:
 
 
 def test_the_default_writer_is_no_embedding_model() -> None:
-    service = FakeService(text_card("a-embed"), text_card("b"))
+    service = FakeService(text_card("a", pooling="last"), text_card("b"))
     body = post(service, "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}).json()
     assert body["model"] == "b"
 

@@ -85,8 +85,8 @@ def test_requests_that_are_refused(fields: dict[str, Any], param: str) -> None:
 
 
 def test_a_model_made_for_it_answers_when_none_is_named() -> None:
-    cards = text_card("a"), text_card("bge-reranker"), text_card("embed")
-    assert rank(FakeService(*cards), documents=["a"]).json()["model"] == "bge-reranker"
+    cards = text_card("a"), text_card("bge", pooling="rank"), text_card("embed", pooling="mean")
+    assert rank(FakeService(*cards), documents=["a"]).json()["model"] == "bge"
 
 
 @pytest.mark.parametrize("name", ["documents", "texts"])
