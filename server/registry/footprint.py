@@ -6,10 +6,27 @@ It errs on the large side; the worker's own measurement replaces it after the fi
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
-import msgspec
-
-from server.core.memory import GIB, MIB, RAM, DeviceProfile, Footprint, PoolId, add
-from server.core.models import ImageFacts, ImageSettings, LoadSettings, ModelCard, TextFacts, TextSettings
+from server.core.image_memory import (
+    PIXELS,
+    UNET_WIDTHS,
+    VAE_WIDTH,
+    Workload,
+    asked_offload,
+    choose_offload,
+    job_bytes,
+    seated_bytes,
+)
+from server.core.memory import MIB, RAM, DeviceProfile, Footprint, PoolId, add
+from server.core.models import (
+    ImageFacts,
+    ImageSettings,
+    LoadSettings,
+    ModelCard,
+    ModelKind,
+    Runtime,
+    TextFacts,
+    TextSettings,
+)
 
 # Bytes for a value of the KV cache (the quantised types store blocks of 32 with their scale).
 KV_BYTES: Mapping[str, float] = {
@@ -28,28 +45,21 @@ TEXT_PROCESS = 96 * MIB  # Python, llama.cpp's libraries and small tables; measu
 IMAGE_PROCESS = 512 * MIB  # torch, diffusers and transformers as imported: 361 MiB measured, and their caches
 GPU_CONTEXT = 400 * MIB  # what a CUDA context takes on the device
 ACTIVATIONS = 12  # float32 rows of the model's width that live at once in a step of llama.cpp
+LONGEST_WITH_SCORES = 2048  # tokens up to which embeddings are computed without flash attention
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 FILE_BYTES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
-class _Working(msgspec.Struct, frozen=True):
-    """What one picture of the family's usual size takes in float32, and how many weights its UNet has."""
-
-    peak: int
-    weights: int
-
-
-# float32 SD1.5 at 512x512: 6.5 GiB peak of which 3.97 are weights and 0.4 the process (measured); others by pixels.
-WORKING: Mapping[str, _Working] = {
-    "sd1": _Working(2200 * MIB, 860_000_000),
-    "sd2": _Working(2600 * MIB, 866_000_000),
-    "sdxl": _Working(6 * GIB, 2_567_000_000),
-    "sdxl_refiner": _Working(6 * GIB, 2_300_000_000),
-    "sd3": _Working(6 * GIB, 2_000_000_000),
-    "flux": _Working(6 * GIB, 12_000_000_000),
+WEIGHTS: Mapping[str, int] = {
+    "sd1": 860_000_000,
+    "sd2": 866_000_000,
+    "sdxl": 2_567_000_000,
+    "sdxl_refiner": 2_260_000_000,
 }
-SMALLEST_WORKING = 64 * MIB
+"""Weights of each family's published UNet. Activations grow with a model's width, weights with its square."""
+
+FREE_SHARE = 0.95  # of a device's memory; the rest is the system's
 
 
 def estimate(
@@ -61,14 +71,20 @@ def estimate(
     """
     if isinstance(settings, TextSettings):
         return _text(card, settings, devices)
+    if card.kind is ModelKind.UPSCALER:
+        return _upscaler(card, settings, devices)
     return _image(card, settings, devices, vae_bytes)
 
 
 def kv_cache_bytes(facts: TextFacts, settings: TextSettings) -> int:
-    """Return the size of the KV cache of all slots: per token, layer and KV head one key and one value."""
+    """Return the size of the KV cache of all slots: per token, layer and KV head one key and one value.
+
+    Models that make embeddings compute all texts of a call in one cache.
+    """
+    slots = 1 if facts.pooling else settings.slots
     per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
     width = KV_BYTES.get(settings.kv_type, KV_BYTES["f32"])
-    return int(per_token * width * context_per_slot(facts, settings) * settings.slots)
+    return int(per_token * width * context_per_slot(facts, settings) * slots)
 
 
 def context_per_slot(facts: TextFacts, settings: TextSettings) -> int:
@@ -82,11 +98,13 @@ def compute_buffer_bytes(facts: TextFacts, settings: TextSettings) -> int:
     """Return the size of llama.cpp's compute buffer for one micro-batch.
 
     Logits and activations of every token in float32, and the attention mask; without flash attention also the scores
-    of all heads.
+    of all heads. Models that make embeddings compute a text in one piece, and no logits.
     """
-    batch, context = settings.batch, context_per_slot(facts, settings)
-    rows = 4 * (facts.vocabulary + ACTIVATIONS * facts.width)
-    attention = 2 * context if settings.flash_attention else 4 * context * (1 + facts.heads)
+    context = context_per_slot(facts, settings)
+    batch = context if facts.pooling else settings.batch
+    rows = 4 * ((0 if facts.pooling else facts.vocabulary) + ACTIVATIONS * facts.width)
+    flash = settings.flash_attention and not (facts.pooling and context <= LONGEST_WITH_SCORES)
+    attention = 2 * context if flash else 4 * context * (1 + facts.heads)
     return batch * (rows + attention)
 
 
@@ -126,17 +144,19 @@ def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DevicePro
     on_device = place is not None and place.backend != "cpu"
     facts = card.image or ImageFacts()
     width = _run_bytes(settings.dtype, on_device=on_device)
-    parts = _parts(card, facts, width, _run_bytes(settings.vae_dtype, on_device=on_device), vae_bytes)
-    working = _working(facts, width)
+    vae_width = _run_bytes(settings.vae_dtype, on_device=on_device)
+    parts = _parts(card, facts, width, vae_width, vae_bytes)
+    working = _working(facts, width, vae_width, on_cpu=not on_device)
     if place is None or not on_device:
         return Footprint(resident={RAM: IMAGE_PROCESS + sum(parts)}, working={RAM: working})
     resident: list[Mapping[PoolId, int]] = [{RAM: 2 * IMAGE_PROCESS}, {place.pool: GPU_CONTEXT}]
-    if settings.offload == "none":
+    free = int(place.total * FREE_SHARE) - GPU_CONTEXT
+    offload = asked_offload(settings, facts.family) or choose_offload(parts, working, free)
+    if offload == "none":
         resident.append({place.pool: sum(parts)})
         return Footprint(resident=add(resident), working={place.pool: working})
     resident.append({RAM: sum(parts)})
-    moved = max(parts) if settings.offload == "medium" else max(parts) // 4
-    return Footprint(resident=add(resident), working={place.pool: working + moved})
+    return Footprint(resident=add(resident), working={place.pool: working + seated_bytes(parts, offload)})
 
 
 def _chosen(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> DeviceProfile | None:
@@ -161,9 +181,18 @@ def _parts(card: ModelCard, facts: ImageFacts, width: int, vae_width: int, vae_b
     return facts.bytes_unet * width // stored, vae * vae_width // stored, facts.bytes_text_encoder * width // stored
 
 
-def _working(facts: ImageFacts, width: int) -> int:
-    """Return what making a picture takes. Activations grow with a model's width, weights with its square."""
-    usual = WORKING.get(facts.family, WORKING["sdxl"])
-    weights = facts.bytes_unet // FILE_BYTES.get(facts.dtype, 2) or usual.weights
-    scale = min(1.0, sqrt(weights / usual.weights))
-    return max(SMALLEST_WORKING, int(usual.peak * scale * width / 4))
+def _working(facts: ImageFacts, width: int, vae_width: int, *, on_cpu: bool) -> int:
+    """Return what making one picture of the family's usual size takes."""
+    family = facts.family if facts.family in WEIGHTS else "sdxl"
+    weights = facts.bytes_unet // FILE_BYTES.get(facts.dtype, 2) or WEIGHTS[family]
+    scale = min(1.0, sqrt(weights / WEIGHTS[family]))
+    work = Workload(
+        family=family,
+        pixels=PIXELS[family],
+        unet_bytes=width,
+        vae_bytes=vae_width,
+        unet_width=int(UNET_WIDTHS[family] * scale),
+        vae_width=int(VAE_WIDTH * scale),
+        on_cpu=on_cpu,
+    )
+    return job_bytes(work, tiles=False)

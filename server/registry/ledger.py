@@ -67,6 +67,8 @@ class Ledger:
         if card.kind is ModelKind.TEXT:
             return self._with_overrides(card, self._text)
         settings = self._with_overrides(card, self._image)
+        if card.kind is not ModelKind.CHECKPOINT:
+            return msgspec.structs.replace(settings, vae=None)
         if settings.vae is None:
             settings = msgspec.structs.replace(settings, vae=self._vae_for(card))
         return settings

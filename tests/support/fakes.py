@@ -84,6 +84,8 @@ class FakeProvision:
     def expected(self, card: ModelCard) -> Footprint:
         """Return what the card will hold."""
         megabytes = self.expects.get(card.id)
+        if megabytes is None and not card.files:
+            megabytes = 64
         if megabytes is None:
             megabytes = msgspec.json.decode(Path(card.files[0]).read_bytes(), type=FakeModel).resident_mb
         return Footprint(resident={RAM: megabytes * MIB})

@@ -8,6 +8,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+SCORED_ROWS = 32
+"""How many outputs a prompt step may have on top of one for each sequence: 20 MB of logits at 150,000 tokens."""
+
 
 class Batch:
     """Room for `capacity` tokens, each of exactly one sequence; filled anew for every call.
@@ -42,8 +45,8 @@ class Batch:
         self.size = self.outputs = 0
         self.native.n_tokens = 0
 
-    def add_prompt(self, sequence: int, start: int, tokens: npt.NDArray[np.int32], *, output: bool) -> None:
-        """Append tokens [n] of one prompt from position `start`; `output` asks for the logits of the last one."""
+    def add_prompt(self, sequence: int, start: int, tokens: npt.NDArray[np.int32], *, outputs: int) -> None:
+        """Append tokens [n] of one prompt from position `start`; `outputs` asks for results of so many last ones."""
         begin, end = self.size, self.size + len(tokens)
         if end > self.capacity:
             raise ValueError(f"a batch of {self.capacity} tokens cannot take {end}")
@@ -51,9 +54,8 @@ class Batch:
         self._positions[begin:end] = np.arange(start, start + len(tokens), dtype=np.int32)
         self._sequences[begin:end] = sequence
         self._outputs[begin:end] = 0
-        if output:
-            self._outputs[end - 1] = 1
-            self.outputs += 1
+        self._outputs[end - outputs : end] = 1
+        self.outputs += outputs
         self.size = self.native.n_tokens = end
 
     def set_next(self, sequences: Sequence[int], positions: Sequence[int], tokens: Sequence[int]) -> None:

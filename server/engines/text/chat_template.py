@@ -7,7 +7,7 @@ as InvalidValue with the template's own words.
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from jinja2 import Template, nodes
@@ -190,7 +190,16 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """Write JSON as transformers does in templates: no escapes for HTML, no escapes outside ASCII."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
+    )
+
+
+def _listed(value: object) -> list[object]:
+    """Return what a filter such as `map` made as a list."""
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _refuse(error: Exception) -> NoReturn:

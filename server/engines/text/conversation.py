@@ -10,8 +10,12 @@ from server.core.errors import InvalidValue, Unsupported
 from server.core.text import ChatRequest, Message, PicturePart, Tool, ToolCall
 from server.engines.text import fallback_templates
 from server.engines.text.chat_template import ChatTemplate, Json
+from server.engines.text.constraints import Constraints
 from server.engines.text.control_text import ControlText, Stretch, map_texts, texts_in
+from server.engines.text.conversation_shape import ConversationShaper
 from server.engines.text.prefix import Tokens
+from server.engines.text.reasoning import opens_thoughts
+from server.engines.text.reply_plan import ReplyPlanner
 from server.engines.text.vocabulary import Vocabulary
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
@@ -24,6 +28,8 @@ class ConversationPrompts:
     """
 
     def __init__(self, vocabulary: Vocabulary, template: str | None, context: int) -> None:
+        self.constraints = Constraints(vocabulary)
+        self.planner = ReplyPlanner(template or "", self.constraints, vocabulary.control_ids)
         fallback = fallback_templates.choose(vocabulary.control) if template is None else None
         source = template if fallback is None else fallback.source
         self.stops = () if fallback is None else fallback.stops
@@ -33,27 +39,32 @@ class ConversationPrompts:
         self._template = ChatTemplate(
             source or "", bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
         )
+        self._shaper = ConversationShaper(self._template, self.planner.form)
 
     def tokens(self, request: ChatRequest) -> Tokens:
-        """Return the prompt's ids [n].
+        """Return the prompt's ids [n]; raises as `prompt`."""
+        return self.prompt(request)[0]
+
+    def prompt(self, request: ChatRequest) -> tuple[Tokens, bool]:
+        """Return the prompt's ids [n] and whether it ends within thoughts of the assistant.
 
         Raises:
             InvalidValue: no messages, an unknown role, or the template refuses them.
-            Unsupported: pictures, or tools that the template would not show to the model.
+            Unsupported: pictures.
             ContextTooLong: it is hopelessly too long; whether the ids fit is for the caller to check.
         """
         _check(request)
-        if request.tools and not self._template.knows_tools:
-            raise Unsupported.of("tools", "the chat template of this model has no place for tools")
-        parts = [
-            self._vocabulary.tokenise(part.text, special=part.special, room=self._context)
-            for part in self._stretches(request)
-        ]
-        return self._vocabulary.with_bos(np.concatenate(parts) if parts else np.empty(0, np.int32))
+        stretches = self._stretches(request)
+        parts = [self._vocabulary.tokenise(part.text, special=part.special, room=self._context) for part in stretches]
+        tokens = self._vocabulary.with_bos(np.concatenate(parts) if parts else np.empty(0, np.int32))
+        return tokens, bool(stretches) and opens_thoughts(stretches[-1].text, self.planner.thoughts)
 
     def _stretches(self, request: ChatRequest) -> list[Stretch]:
-        messages = [_message(message) for message in request.messages]
-        tools = [_tool(tool) for tool in request.tools]
+        # Clients offer their tools to any model (Open WebUI 28 of them), whether its template knows tools or not.
+        messages, tools = self._shaper.shaped(
+            [_message(message) for message in request.messages],
+            [_tool(tool) for tool in request.tools if request.tool_choice != "none"],
+        )
         options = dict(request.template_options)
         mark = self._control.choose_mark(texts_in([messages, tools, options]))
 

@@ -20,7 +20,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._over = False
+        self._over = self._sent = False
         self._timer = threading.Timer(seconds, self._fire)
         self._timer.daemon = True
 
@@ -33,12 +33,16 @@ class Deadline:
     ) -> None:
         with self._lock:
             self._over = True
-            self._raise(None)  # takes back an exception that was sent but has not arrived
+            if self._sent:
+                # Takes back an exception that has not arrived. Only then: CPython 3.11 goes on looking for one ever
+                # after, and hangs in the next call when a profiler runs.
+                self._raise(None)
         self._timer.cancel()
 
     def _fire(self) -> None:
         with self._lock:
             if not self._over:
+                self._sent = True
                 self._raise(TookTooLong)
 
     def _raise(self, error: type[Exception] | None) -> None:

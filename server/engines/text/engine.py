@@ -9,25 +9,42 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
-from server.core.errors import Broken, ServerError, Unsupported
+from server.core.errors import Broken, InvalidValue, ServerError, Unsupported
 from server.core.jobs import CancelMode, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
 from server.core.models import LoadedFacts
-from server.core.text import ChatRequest, CompletionRequest, SamplingParams, TextDelta, TextStarted
-from server.engines.text.batch import Batch
+from server.core.text import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    RerankRequest,
+    SamplingParams,
+    TextStarted,
+    TokenizeRequest,
+)
+from server.engines.text.batch import SCORED_ROWS, Batch
 from server.engines.text.candidates import Row
+from server.engines.text.contest import Contest
 from server.engines.text.detokenise import Detokeniser
+from server.engines.text.dry import BreakerTable
+from server.engines.text.lead import Leads
+from server.engines.text.logprobs import LogprobReader
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
 from server.engines.text.prefix import Placement, place
+from server.engines.text.prompt_scores import PromptScores
 from server.engines.text.prompts import Prompt, Prompts
 from server.engines.text.reply import Reply
+from server.engines.text.sampling_values import SEED_LIMIT, resolve
 from server.engines.text.schedule import Decode, Pace, Pending, Prefill, next_step
 from server.engines.text.sequences import CachedSequence
 from server.engines.text.stop_strings import StopStrings
-from server.engines.text.token_sampling import SEED_LIMIT, Candidates, TokenSampler, resolve
+from server.engines.text.token_sampling import Candidates, TokenSampler
+from server.engines.text.tokenising import tokenised
 from server.engines.text.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -49,6 +66,8 @@ class LlamaEngine:
         self._log = log
         self._batch = Batch(context.batch_size)
         self._candidates = Candidates(vocabulary.size)
+        self._breakers = BreakerTable(vocabulary)
+        self._leads = Leads(vocabulary, prompts.constraints)
         self._sequences = [CachedSequence(number, facts.context) for number in range(facts.slots)]
         self._waiting: list[Reply] = []
         self._started: list[CachedSequence] = []
@@ -61,24 +80,26 @@ class LlamaEngine:
         self._served_at = 0.0
 
     def submit(self, job: JobId, work: Work) -> None:
-        """Check and queue a job; see `Prompts.of` and `token_sampling.resolve` for the errors."""
-        if not isinstance(work, ChatRequest | CompletionRequest):
+        """Check and queue a job; see `Prompts.of` and `sampling_values.resolve` for the errors."""
+        if isinstance(work, TokenizeRequest):
+            self._ready += [JobEvent(job, tokenised(work, self._vocabulary, self._prompts)), JobDone(job)]
+            return
+        if not _continues(work):
             raise Unsupported.of("model", "this is a text model")
         if job in self._replies_left:
             raise Broken(f"job {job} is already here")
         prompts = self._prompts.of(work)
         replies = self._replies(job, work, prompts)
         self._ready.append(JobEvent(job, TextStarted(prompt_tokens=sum(len(prompt.tokens) for prompt in prompts))))
-        for choice in range(len(replies)):
-            if echo := prompts[choice // work.choices].echo:
-                self._ready.append(JobEvent(job, TextDelta(choice=choice, text=echo, tokens=0)))
         self._replies_left[job] = len(replies)
-        if work.sampling.max_tokens == 0:
-            for reply in replies:
+        for reply in replies:
+            if reply.scores is None:
+                self._send(reply, reply.opening(), self._ready)
+            if reply.limit == 0 and reply.scores is None:
                 self._close(reply, reply.finish("length"), self._ready)
-        else:
-            self._waiting.extend(replies)
-            self._placement_stale = True
+            else:
+                self._waiting.append(reply)
+        self._placement_stale = True
 
     def step(self) -> list[Outcome]:
         """Do at most one `llama_decode`; blocks for as long as it takes."""
@@ -86,7 +107,7 @@ class LlamaEngine:
             ready, self._ready = self._ready, []
             return ready
         self._place_waiting()
-        prompts = [Pending(sequence.id, sequence.unfinished) for sequence in self._started if sequence.unfinished]
+        prompts = self._pending()
         running = [sequence for sequence in self._sequences if sequence.reply is not None and sequence.reply.running]
         plan = next_step(
             prompts,
@@ -132,24 +153,50 @@ class LlamaEngine:
 
     def _replies(self, job: JobId, work: ChatRequest | CompletionRequest, prompts: Sequence[Prompt]) -> list[Reply]:
         params = work.sampling
-        chain = resolve(params, vocabulary=self._vocabulary.size, context=self.facts.context)
+        chain = resolve(
+            params, vocabulary=self._vocabulary.size, context=self.facts.context, tokens_of=self._biased_tokens
+        )
         # As llama.cpp does for ignore_eos: end tokens are not chosen at all.
         forbidden = (*self._vocabulary.suppressed, *(self._vocabulary.ends if params.ignore_eos else ()))
-        stops = self._prompts.stops(work)
-        return [
-            Reply(
-                job,
-                index * work.choices + k,
-                prompt.tokens,
-                limit=_limit(params, self.facts.context - len(prompt.tokens)),
-                ends=self._vocabulary.ends,
-                sampler=TokenSampler(chain, _seed(params, k), self._candidates, forbidden),
-                text=Detokeniser(self._vocabulary.piece),
-                stops=StopStrings(stops),
-            )
-            for index, prompt in enumerate(prompts)
-            for k in range(work.choices)
-        ]
+        drawn = self._prompts.drawn(work)
+        replies = []
+        for index, prompt in enumerate(prompts):
+            plan = self._prompts.plan(work, opened=prompt.opened)
+            limit = _limit(params, self.facts.context - len(prompt.tokens))
+            scores = self._scores(work, prompt)
+            contest = Contest(drawn, work.choices, index * work.choices) if drawn > work.choices else None
+            replies += [
+                Reply(
+                    job,
+                    index * drawn + k,
+                    prompt.tokens,
+                    limit=limit,
+                    ends=self._vocabulary.ends,
+                    sampler=TokenSampler(chain, _seed(params, k), self._candidates, forbidden, self._breakers),
+                    text=Detokeniser(self._leads.piece(plan)),
+                    stops=StopStrings(params.stop, self._prompts.own_stops(work)),
+                    echo=prompt.echo,
+                    tell=work.logprobs is not None,
+                    logprobs=None if work.logprobs is None and contest is None else self._reader(work),
+                    scores=scores,
+                    contest=contest,
+                    lead=self._leads.lead(plan, limit),
+                )
+                for k in range(drawn)
+            ]
+        return replies
+
+    def _biased_tokens(self, text: str) -> list[int]:
+        return self._vocabulary.tokenise(text, special=False, room=self.facts.context).tolist()
+
+    def _reader(self, work: ChatRequest | CompletionRequest) -> LogprobReader:
+        return LogprobReader(self._vocabulary.written, work.logprobs or 0)
+
+    def _scores(self, work: ChatRequest | CompletionRequest, prompt: Prompt) -> PromptScores | None:
+        """Return where the scores of a prompt are gathered, None when nobody wants them."""
+        if not prompt.echo or work.logprobs is None:
+            return None
+        return PromptScores(prompt.tokens, self._reader(work))
 
     def _place_waiting(self) -> None:
         """Give waiting replies a sequence, in order; one that waits for a shared prefix keeps its claim to a place."""
@@ -158,8 +205,10 @@ class LlamaEngine:
         self._placement_stale = False
         free = sum(sequence.reply is None for sequence in self._sequences)
         for reply in self._waiting[:free]:
+            if reply.scoring and reply.scores is not None and reply.scores.claimed:
+                continue
             views = [sequence.view() for sequence in self._sequences]
-            placement = place(reply.prompt, views, reuse=not self._model.is_recurrent)
+            placement = place(reply.prompt, views, reuse=not self._model.is_recurrent and not reply.scoring)
             if placement is not None:
                 self._waiting.remove(reply)
                 self._start(reply, placement)
@@ -181,30 +230,42 @@ class LlamaEngine:
         self._started.append(target)
         reply.start(shared)
 
+    def _pending(self) -> list[Pending]:
+        """Return the unfinished prompts; those that are scored share the rows that a step has for them."""
+        pending, rows = [], SCORED_ROWS
+        for sequence in self._started:
+            count = sequence.unfinished
+            if sequence.scored:
+                count = min(count, rows)
+                rows -= count
+            if count:
+                pending.append(Pending(sequence.id, count))
+        return pending
+
     def _compute_prompts(self, parts: Sequence[Pending], out: list[Outcome], *, first: bool) -> None:
         self._batch.clear()
-        complete: list[CachedSequence] = []
+        outputs: list[tuple[CachedSequence, int]] = []
         for number, count in parts:
             sequence = self._sequences[number]
             prompt = sequence.reply.prompt if sequence.reply is not None else np.empty(0, np.int32)
-            is_last = count == sequence.unfinished
+            wanted = count if sequence.scored else int(count == sequence.unfinished)
             chunk = prompt[sequence.length : sequence.length + count]
-            self._batch.add_prompt(number, sequence.length, chunk, output=is_last)
-            if is_last:
-                complete.append(sequence)
+            self._batch.add_prompt(number, sequence.length, chunk, outputs=wanted)
+            if wanted:
+                outputs.append((sequence, wanted))
         began = time.perf_counter()
         if not self._decode([self._sequences[number] for number, _ in parts], out):
             return
         self._context.synchronise()
-        rows = self._context.logits(len(complete)) if complete else ()
+        rows = self._context.logits(self._batch.outputs) if outputs else np.empty((0, 0), np.float32)
         self._pace.observe(self._batch.size, time.perf_counter() - began)
         for number, count in parts:
             sequence = self._sequences[number]
             if sequence.reply is not None:
                 sequence.extend(sequence.reply.prompt[sequence.length : sequence.length + count])
-        for sequence, row in zip(complete, rows, strict=True):
-            self._started.remove(sequence)
-            self._take(sequence, row, out)
+        for sequence, count in outputs:
+            own, rows = rows[:count], rows[count:]
+            self._take_prompt(sequence, own, out)
         self._placement_stale = self._placement_stale or bool(self._waiting)
         self._after_decode = False
         if first:
@@ -221,19 +282,36 @@ class LlamaEngine:
         self._after_decode = True
         self._served_at = time.perf_counter()
 
+    def _take_prompt(self, sequence: CachedSequence, rows: npt.NDArray[np.float32], out: list[Outcome]) -> None:
+        """Use the outputs [n, vocabulary] of the last n prompt tokens of a sequence that were computed."""
+        reply = sequence.reply
+        if reply is None:  # its job failed in this very step
+            return
+        if reply.scores is not None and reply.scoring:
+            reply.scores.feed(rows)
+        if sequence.unfinished:
+            return
+        self._started.remove(sequence)
+        self._send(reply, reply.opening(), out)
+        if reply.limit == 0:
+            self._close(reply, reply.finish("length"), out)
+        else:
+            self._take(sequence, rows[-1], out)
+
     def _take(self, sequence: CachedSequence, row: Row, out: list[Outcome]) -> None:
         """Choose the next token of the reply in a sequence."""
         reply = sequence.reply
         if reply is None:  # its job failed in this very step
             return
+        if reply.logprobs is not None:
+            reply.logprobs.hold(row)
         try:
-            token = reply.sampler.choose(row)
+            events = reply.accept(reply.choose(row))
         except ServerError as error:
             self._fail({reply.job}, error, out)
             return
-        events = reply.accept(token)
         if reply.finished is None:
-            out += events
+            self._send(reply, events, out)
         else:
             self._close(reply, events, out)
 
@@ -254,9 +332,17 @@ class LlamaEngine:
             self._empty(sequence)
         return False
 
+    def _send(self, reply: Reply, events: list[Outcome], out: list[Outcome]) -> None:
+        if reply.contest is None:
+            out += events
+        else:
+            reply.contest.feed(reply.choice, events)
+
     def _close(self, reply: Reply, events: list[Outcome], out: list[Outcome]) -> None:
         """Send the last events of a reply and free its sequence; the job ends with its last reply."""
-        out += events
+        self._send(reply, events, out)
+        if reply.contest is not None:
+            out += reply.contest.end(reply.choice, reply.logprobs.mean if reply.logprobs is not None else 0.0)
         self._release(reply)
         left = self._replies_left[reply.job] - 1
         if left:
@@ -296,6 +382,16 @@ class LlamaEngine:
     def _empty(self, sequence: CachedSequence) -> None:
         self._context.trim(sequence.id, 0)
         sequence.inherit(sequence, 0)
+
+
+def _continues(work: Work) -> TypeGuard[ChatRequest | CompletionRequest]:
+    """Tell whether work asks for text; raise what says why models that write text cannot do what others can."""
+    match work:
+        case EmbeddingRequest():
+            raise InvalidValue.of("model", "this model writes text and makes no embeddings; name an embedding model")
+        case RerankRequest():
+            raise InvalidValue.of("model", "this model writes text and ranks nothing; name a reranking model")
+    return isinstance(work, ChatRequest | CompletionRequest)
 
 
 def _limit(params: SamplingParams, room: int) -> int:

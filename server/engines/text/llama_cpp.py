@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import llama_cpp
+import numpy as np
 
 from server.core.errors import LoadFailed
 from server.core.models import LoadedFacts, LoadSettings, ModelCard, TextSettings
 from server.engines.base import Report
+from server.engines.text.allocator import keep_freed_memory
 from server.engines.text.batch import Batch
 from server.engines.text.conversation import ConversationPrompts
 from server.engines.text.cores import physical_cores
+from server.engines.text.embedding_context import EmbeddingContext
+from server.engines.text.embedding_engine import EmbeddingEngine
 from server.engines.text.engine import LlamaEngine
 from server.engines.text.footprint import Meter
 from server.engines.text.native import Context, Model
@@ -21,7 +25,7 @@ from server.engines.text.vocabulary import Vocabulary
 class LlamaLoader:
     """Makes an engine out of a text card."""
 
-    def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> LlamaEngine:
+    def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> LlamaEngine | EmbeddingEngine:
         """Load the model and compute one token with it; blocks.
 
         Raises:
@@ -30,6 +34,7 @@ class LlamaLoader:
         if not isinstance(settings, TextSettings):
             raise LoadFailed(f"{card.name!r} is a text model and needs text settings", model=card.id)
         _check(settings, card)
+        keep_freed_memory()
         log = LogTap()
         try:
             return _load(card, settings, report, log)
@@ -52,27 +57,29 @@ def _check(settings: TextSettings, card: ModelCard) -> None:
         raise LoadFailed(f"the file of {card.name!r} is no longer there", model=card.id)
 
 
-def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) -> LlamaEngine:
+def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) -> LlamaEngine | EmbeddingEngine:
     meter = Meter()
     model = Model(Path(card.files[0]), settings.gpu_layers, report, log)
-    context: Context | None = None
+    context: Context | EmbeddingContext | None = None
     try:
+        if model.pooling:
+            length = _length(settings, model)
+            threads = settings.threads or physical_cores()
+            context = EmbeddingContext(model, settings, length=length, threads=threads, log=log)
+            vocabulary = Vocabulary(model)
+            context.compute([np.zeros(1, np.int32)])  # see `_warm_up`
+            facts = _facts(settings, model, meter, length)
+            return EmbeddingEngine(model, context, vocabulary, facts, log)
         if not model.is_decoder:
             raise LoadFailed(f"{card.name!r} is an encoder; only models that continue a text can be run")
-        length = settings.context or min(model.context_trained or settings.context_cap, settings.context_cap)
+        length = settings.context or _length(settings, model)
         threads = settings.threads or physical_cores()
         context = Context(model, settings, context=length, threads=threads, log=log)
         if not context.has_memory:
             raise LoadFailed(f"{card.name!r} keeps no context; only models that continue a text can be run")
         vocabulary = Vocabulary(model)
         _warm_up(context, vocabulary)
-        facts = LoadedFacts(
-            slots=settings.slots,
-            footprint=meter.footprint(model.size),
-            context=min(length, context.length),
-            device="gpu" if llama_cpp.llama_supports_gpu_offload() and settings.gpu_layers else "cpu",
-            dtype=model.file_type,
-        )
+        facts = _facts(settings, model, meter, min(length, context.length))
         prompts = Prompts(
             vocabulary, ConversationPrompts(vocabulary, model.chat_template(), facts.context), facts.context
         )
@@ -82,6 +89,22 @@ def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) 
             context.close()
         model.close()
         raise
+
+
+def _length(settings: TextSettings, model: Model) -> int:
+    """Return how many tokens a text may have: not more than in training, beyond that positions have no meaning."""
+    trained = model.context_trained or settings.context_cap
+    return min(trained, settings.context or settings.context_cap)
+
+
+def _facts(settings: TextSettings, model: Model, meter: Meter, context: int) -> LoadedFacts:
+    return LoadedFacts(
+        slots=settings.slots,
+        footprint=meter.footprint(model.size),
+        context=context,
+        device="gpu" if llama_cpp.llama_supports_gpu_offload() and settings.gpu_layers else "cpu",
+        dtype=model.file_type,
+    )
 
 
 def _warm_up(context: Context, vocabulary: Vocabulary) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from server.core.errors import LoadFailed
 from server.core.models import TextSettings
-from server.engines.text.batch import Batch
+from server.engines.text.batch import SCORED_ROWS, Batch
 from server.engines.text.native_log import LogTap
 
 _KV_TYPES = {
@@ -27,6 +27,10 @@ _KV_TYPES = {
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
     "iq4_nl": llama_cpp.GGML_TYPE_IQ4_NL,
 }
+
+
+POOLINGS = {"1": "mean", "2": "cls", "3": "last", "4": "rank"}
+_LONGEST_VALUE = 256
 
 
 class Model:
@@ -50,7 +54,7 @@ class Model:
                 llama_cpp.llama_model_free(pointer)
             raise progress.error
         if not pointer:
-            raise LoadFailed(f"llama.cpp could not load {path.name!r}: {_reason(log, path)}")
+            raise LoadFailed(f"llama.cpp could not load {path.name!r}: {reason(log, path)}")
         self.pointer = pointer
         self.context_trained = int(llama_cpp.llama_model_n_ctx_train(pointer))
         self.size = int(llama_cpp.llama_model_size(pointer))
@@ -67,9 +71,27 @@ class Model:
         name = llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self.pointer))
         return name.decode("utf-8", "replace") if name else ""
 
-    def chat_template(self) -> str | None:
-        """Return the template in the file's metadata, None when there is none."""
-        source = llama_cpp.llama_model_chat_template(self.pointer, None)
+    @property
+    def pooling(self) -> str:
+        """Return how the model makes one vector of a text: a value of `POOLINGS`, empty when it writes text.
+
+        A model that looks at a text both ways and does not say is taken to want the mean.
+        """
+        architecture = self.metadata("general.architecture")
+        named = POOLINGS.get(self.metadata(f"{architecture}.pooling_type"), "")
+        if not named and self.metadata(f"{architecture}.attention.causal") == "false":
+            return "mean"
+        return named
+
+    def metadata(self, key: str) -> str:
+        """Return a short value of the file's header as text, empty when there is none."""
+        buffer = ctypes.create_string_buffer(_LONGEST_VALUE)
+        count = llama_cpp.llama_model_meta_val_str(self.pointer, key.encode(), buffer, _LONGEST_VALUE)
+        return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """Return a template in the file's metadata, the one for chats without a name; None when there is none."""
+        source = llama_cpp.llama_model_chat_template(self.pointer, None if name is None else name.encode())
         return source.decode("utf-8", "replace") if source else None
 
     def close(self) -> None:
@@ -96,8 +118,8 @@ class Context:
         params.n_ctx = context * settings.slots
         params.n_seq_max = settings.slots
         params.n_batch = params.n_ubatch = max(settings.batch, settings.slots)
-        # One row of logits per sequence is all that is asked for; a row per batch token would reserve n_batch rows.
-        params.n_outputs_max = settings.slots
+        # A row of logits per sequence, and some for prompts that are scored; one per token would reserve n_batch rows.
+        params.n_outputs_max = min(params.n_batch, settings.slots + SCORED_ROWS)
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
             llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
@@ -109,7 +131,7 @@ class Context:
         params.no_perf = True
         pointer = llama_cpp.llama_init_from_model(model.pointer, params)
         if not pointer:
-            raise LoadFailed(f"llama.cpp could not make a context: {_reason(log)}")
+            raise LoadFailed(f"llama.cpp could not make a context: {reason(log)}")
         self.pointer = pointer
         self._memory: Any = llama_cpp.llama_get_memory(pointer)
         self._width = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.pointer)))
@@ -190,7 +212,8 @@ class _Progress:
         return True
 
 
-def _reason(log: LogTap, path: Path | None = None) -> str:
+def reason(log: LogTap, path: Path | None = None) -> str:
+    """Return what the library complained of, without the path of a file."""
     lines = log.complaints()
     text = lines[0] if lines else "it gave no reason"
     return text.replace(str(path), path.name) if path is not None else text

@@ -26,6 +26,11 @@ class CachedSequence:
         """Return how many prompt tokens are still to be computed, 0 when the reply runs or there is none."""
         return 0 if self.reply is None or self.reply.running else len(self.reply.prompt) - self.length
 
+    @property
+    def scored(self) -> bool:
+        """Tell whether the tokens of its prompt are scored, so that each needs an output."""
+        return self.reply is not None and self.reply.scoring
+
     def view(self) -> SlotView:
         """Return what the placement of prompts needs to know."""
         reply = self.reply

@@ -46,13 +46,19 @@ class _Matcher:
 
 
 class StopStrings:
-    """A state machine fed with text; it holds back what may turn out to be the beginning of a stop string."""
+    """A state machine fed with text; it holds back what may turn out to be the beginning of a stop string.
 
-    def __init__(self, stops: Iterable[str]) -> None:
-        self._matchers = [_Matcher(stop) for stop in dict.fromkeys(stops) if stop]
+    `which` is the string that was found, unless it is one of the `unnamed`, which nobody asked for.
+    """
+
+    def __init__(self, stops: Iterable[str], unnamed: Iterable[str] = ()) -> None:
+        named = dict.fromkeys(stop for stop in stops if stop)
+        self._named = frozenset(named)
+        self._matchers = [_Matcher(stop) for stop in (named | dict.fromkeys(stop for stop in unnamed if stop))]
         self._first = frozenset(matcher.stop[0] for matcher in self._matchers)
         self._held = ""
         self.found = False
+        self.which: str | None = None
 
     def feed(self, text: str) -> str:
         """Take more text and return what may be shown. After `found` is True nothing more is shown."""
@@ -67,6 +73,8 @@ class StopStrings:
                 self.found = True
                 whole = self._held + text[: index + 1]
                 self._held = ""
+                stop = whole[-complete:]
+                self.which = stop if stop in self._named else None
                 return whole[:-complete]
         whole = self._held + text
         cut = len(whole) - longest if text else len(whole) - len(self._held)

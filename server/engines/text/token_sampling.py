@@ -1,71 +1,32 @@
-"""SamplingParams -> the choice of a token, in llama.cpp's order and with its defaults (`common_params_sampling`).
+"""A resolved chain -> the choice of each token of one reply.
 
-The order is: logit bias, penalties, top-k, typical-p, top-p, min-p, temperature, and a draw with the seed. Bias and
-penalties touch few tokens and are applied to the row itself; the rest is a native chain over the tokens that can matter
-(`candidates`). DRY, top-n-sigma and XTC are off by default in llama.cpp and have no field in the core yet.
+Bias, and penalties that stand first in the chain, touch few tokens and are written into the row itself. The row is cut
+to the tokens that can matter (`candidates`); a native chain chooses among them. Rows that stay long, dynamic
+temperature, Mirostat, and penalties that act after a filter go through `array_sampling` instead.
 """
 
 import ctypes
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import llama_cpp
 import numpy as np
 
-from server.core.errors import Broken, InvalidValue
-from server.core.text import SamplingParams
-from server.engines.text.candidates import Filters, Row, shortlist
+from server.core.errors import Broken
+from server.engines.text.array_sampling import ArrayChain
+from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, shortlist
+from server.engines.text.dry import BreakerTable, DryWindow
+from server.engines.text.penalties import PenaltyWindow
+from server.engines.text.sampling_values import Chain
 
 NOTHING_ALLOWED = -1
-SEED_LIMIT = 2**32
-_INT32_MAX = 2**31 - 1
-
-
-class Chain(NamedTuple):
-    """Sampling with every value given; see `SamplingParams` for their meaning. `biases` are (id, added logit)."""
-
-    filters: Filters
-    repeat_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
-    repeat_last_n: int
-    biases: tuple[tuple[int, float], ...]
-
-    @property
-    def penalises(self) -> bool:
-        """Tell whether tokens used before are treated differently."""
-        return self.repeat_last_n != 0 and (
-            self.repeat_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
-        )
-
-
-def resolve(params: SamplingParams, *, vocabulary: int, context: int) -> Chain:
-    """Fill in llama.cpp's defaults and check every value, since nothing unchecked may reach native code.
-
-    Raises:
-        InvalidValue: a value is not finite, out of its range, or a biased token does not exist.
-    """
-    last_n = _whole("repeat_last_n", params.repeat_last_n, 64, -1)
-    if params.max_tokens is not None:
-        _whole("max_tokens", params.max_tokens, 0, 0)
-    if params.seed is not None and not 0 <= params.seed < SEED_LIMIT:
-        raise InvalidValue.of("seed", f"seed must lie in 0 ... {SEED_LIMIT - 1}, not {params.seed}")
-    return Chain(
-        filters=Filters(
-            temperature=_number("temperature", params.temperature, 0.8, 0.0, 1e6),
-            top_k=_whole("top_k", params.top_k, 40, -1),
-            top_p=_number("top_p", params.top_p, 0.95, 0.0, 1e6),
-            typical_p=_number("typical_p", params.typical_p, 1.0, 0.0, 1e6),
-            min_p=_number("min_p", params.min_p, 0.05, 0.0, 1e6),
-        ),
-        repeat_penalty=_number("repeat_penalty", params.repeat_penalty, 1.0, 1e-6, 1e6),
-        frequency_penalty=_number("frequency_penalty", params.frequency_penalty, 0.0, -1e6, 1e6),
-        presence_penalty=_number("presence_penalty", params.presence_penalty, 0.0, -1e6, 1e6),
-        repeat_last_n=context if last_n == -1 else min(last_n, context),
-        biases=_biases(params.logit_bias, vocabulary),
-    )
+_NATIVE_MOST = 1024
+_PENALTIES = ("penalties", "dry")
+_FILTERS = ("top_k", "top_p", "min_p", "typ_p")
+_SURE_SHARE = 1 - 1e-4
+_XTC_LEAST = 1e-3
+_MIROSTAT_TOKENS = 128
 
 
 class Candidates:
@@ -79,7 +40,7 @@ class Candidates:
         self._array = llama_cpp.llama_token_data_array(data=self._data, size=0, selected=-1, sorted=False)
         self._reference = ctypes.byref(self._array)
 
-    def pick(self, chain: Any, row: Row, ids: "np.ndarray[Any, np.dtype[np.intp]] | None") -> int:
+    def pick(self, chain: Any, row: Row, ids: Ids | None) -> int:
         """Let a native chain choose among `ids` [n] of a row of logits [vocabulary]; None means all."""
         count = len(row) if ids is None else len(ids)
         self._ids[:count] = self._everything if ids is None else ids
@@ -92,44 +53,102 @@ class Candidates:
         return int(array.data[array.selected].id)
 
 
-class TokenSampler:
-    """Chooses the tokens of one reply; owns a native chain unless it is greedy."""
+class Restriction(Protocol):
+    """What knows which tokens may come next; see `guide.Guide`."""
 
-    def __init__(self, chain: Chain, seed: int, candidates: Candidates, forbidden: Iterable[int] = ()) -> None:
-        """Prepare the choice; `forbidden` tokens are never chosen, whatever the request says."""
-        self._filters = chain.filters
+    def restrict(self, row: Row) -> Ids | None:
+        """Return the ids [n] that may come next; None when the row says it itself, with -inf for all others."""
+        ...
+
+
+class _Window(Protocol):
+    def extend(self, tokens: Iterable[int]) -> None: ...
+
+    def apply(self, row: Row) -> None: ...
+
+
+class TokenSampler:
+    """Chooses the tokens of one reply; owns a native chain unless it does without."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        seed: int,
+        candidates: Candidates,
+        forbidden: Iterable[int] = (),
+        breakers: BreakerTable | None = None,
+    ) -> None:
+        """Prepare the choice.
+
+        Args:
+            chain: what was asked for.
+            seed: of all draws.
+            candidates: shared by all samplers of an engine.
+            forbidden: tokens that are never chosen, whatever the request says.
+            breakers: finds the sequence breakers of DRY; without, nothing breaks a sequence.
+        """
         self._candidates = candidates
         biases: dict[int, float] = {}
         for token, bias in (*chain.biases, *((token, -math.inf) for token in forbidden)):
             biases[token] = biases.get(token, 0.0) + bias
         self._biased = np.array(list(biases), np.intp)
         self._bias = np.array(list(biases.values()), np.float32)
-        self._window = PenaltyWindow(chain) if chain.penalises else None
-        self._native: Any = None if chain.filters.temperature <= 0 else _native_chain(chain.filters, seed)
+        self.mask: Restriction | None = None
+        self._windows = _windows(chain, breakers)
+        head, body = _split(chain.order)
+        self._first = [self._windows[name].apply for name in head]
+        self._is_greedy = _is_greedy(chain, body)
+        self._cut = cut_of(chain, body)
+        if self._cut.sigmas:
+            first = body.index("top_n_sigma")
+            body = body[:first] + body[first + 1 :]
+        touches = {name: window.apply for name, window in self._windows.items()}
+        self._arrays = ArrayChain(chain, body, seed, touches)
+        self._native: Any = None
+        if not self._is_greedy and _is_native(chain, body):
+            self._native = _native_chain(chain, body, seed)
 
     def accept(self, tokens: Iterable[int]) -> None:
         """Tell which tokens, of the prompt or chosen, stand in the text now; penalties count them."""
-        if self._window is not None:
-            self._window.extend(tokens)
+        for window in self._windows.values():
+            window.extend(tokens)
 
     def choose(self, row: Row) -> int:
         """Return the next token, or NOTHING_ALLOWED when every token is forbidden.
 
         Args:
-            row: logits [vocabulary] of the model; bias and penalties are written into it.
+            row: logits [vocabulary] of the model; it is overwritten.
 
         Raises:
             Broken: the model computed something that is no number.
         """
         if len(self._biased):
             row[self._biased] += self._bias
-        if self._window is not None:
-            self._window.apply(row)
-        if self._native is None:
-            best = int(row.argmax())
-            return best if _is_possible(float(row[best])) else NOTHING_ALLOWED
-        peak, ids = shortlist(row, self._filters)
-        return self._candidates.pick(self._native, row, ids) if _is_possible(peak) else NOTHING_ALLOWED
+        for touch in self._first:
+            touch(row)
+        allowed = self.mask.restrict(row) if self.mask is not None else None
+        if allowed is not None and len(allowed) < 2:
+            return int(allowed[0]) if len(allowed) else NOTHING_ALLOWED
+        values = row if allowed is None else row[allowed]
+        if self._is_greedy:
+            best = int(values.argmax())
+            if not _is_possible(float(values[best])):
+                return NOTHING_ALLOWED
+            return best if allowed is None else int(allowed[best])
+        peak, ids = shortlist(values, self._cut)
+        if not _is_possible(peak):
+            return NOTHING_ALLOWED
+        if allowed is not None:
+            ids = allowed if ids is None else allowed[ids]
+        return self._draw(row, ids)
+
+    def _draw(self, row: Row, ids: Ids | None) -> int:
+        """Choose among the ids [n] of a row, None for all of them."""
+        if self._native is not None and (len(row) if ids is None else len(ids)) <= _NATIVE_MOST:
+            return self._candidates.pick(self._native, row, ids)
+        if ids is None:
+            return self._arrays.choose(row, len(row))
+        return int(ids[self._arrays.choose(row[ids], len(row), ids)])
 
     def close(self) -> None:
         """Free the native chain; may be called twice."""
@@ -138,47 +157,75 @@ class TokenSampler:
             self._native = None
 
 
-class PenaltyWindow:
-    """The last tokens of a text and how often each occurs, for repeat, frequency and presence penalties.
+def cut_of(chain: Chain, body: Sequence[str]) -> Cut:
+    """Return what can be cut from a row before the samplers of `body` see it, without a change of what they choose.
 
-    As llama.cpp does: a logit is divided by the repeat penalty when positive and multiplied when not, once however
-    often the token occurs; then count × frequency and presence are subtracted.
+    A filter that keeps exactly the upper part of the row lets everything else be cut. Samplers that look at shares need
+    all tokens with any weight, at the highest temperature at which weights are looked at.
     """
+    keep = max(chain.min_keep, _MIROSTAT_TOKENS if chain.mirostat.version else 0)
+    heat, light = 1.0, NEGLIGIBLE
+    now, upper = 1.0, True
+    for place, name in enumerate(body):
+        match name:
+            case "temperature":
+                now *= max(chain.temperature + (chain.heat_range if not chain.mirostat.version else 0.0), 1e-3)
+                heat = max(heat, now)
+            case "top_k" if upper:
+                return Cut(top=chain.top_k, keep=keep)
+            case "top_n_sigma" if not any(earlier != "temperature" for earlier in body[:place]):
+                return Cut(sigmas=chain.top_n_sigma)
+            case "min_p" if upper:
+                return Cut(below=-math.log(min(chain.min_p, 1.0)) * now, keep=keep)
+            case "top_p" if chain.top_p <= _SURE_SHARE:
+                return Cut(heat=heat, light=light, keep=keep)
+            case "top_k" | "min_p" | "top_p":
+                pass
+            case "typ_p" if chain.min_keep <= 1:
+                light, upper = min(light, NEGLIGIBLE * max(chain.typical_p, 1e-3)), False
+            case "xtc" if chain.xtc_threshold >= _XTC_LEAST:
+                light, upper = min(light, NEGLIGIBLE * chain.xtc_threshold), False
+            case _:
+                return Cut(whole=True)
+    return Cut(heat=heat, light=light, keep=keep)
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
-        self._recent: deque[int] = deque()
-        self._counts: dict[int, int] = {}
 
-    def extend(self, tokens: Iterable[int]) -> None:
-        """Append tokens; those that leave the window are forgotten."""
-        if isinstance(tokens, Sequence | np.ndarray):
-            tokens = tokens[-self._chain.repeat_last_n :]
-        for token in tokens:
-            self._add(int(token))
+def _windows(chain: Chain, breakers: BreakerTable | None) -> dict[str, _Window]:
+    made: dict[str, _Window] = {}
+    if "penalties" in chain.order:
+        made["penalties"] = PenaltyWindow(chain.penalties)
+    if "dry" in chain.order:
+        made["dry"] = DryWindow(chain.dry, breakers.of(chain.dry.breakers) if breakers is not None else None)
+    return made
 
-    def apply(self, row: Row) -> None:
-        """Write the penalties into a row of logits [vocabulary]."""
-        if not self._counts:
-            return
-        ids = np.fromiter(self._counts.keys(), np.intp, len(self._counts))
-        counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
-        values = row[ids]
-        repeat = np.float32(self._chain.repeat_penalty)
-        values = np.where(values <= 0, values * repeat, values / repeat)
-        values -= counts * np.float32(self._chain.frequency_penalty) + np.float32(self._chain.presence_penalty)
-        row[ids] = values
 
-    def _add(self, token: int) -> None:
-        if len(self._recent) == self._chain.repeat_last_n:
-            oldest = self._recent.popleft()
-            left = self._counts[oldest] - 1
-            if left:
-                self._counts[oldest] = left
-            else:
-                del self._counts[oldest]
-        self._recent.append(token)
-        self._counts[token] = self._counts.get(token, 0) + 1
+def _split(order: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the penalties that stand first, and what follows them."""
+    count = 0
+    while count < len(order) and order[count] in _PENALTIES:
+        count += 1
+    return tuple(order[:count]), tuple(order[count:])
+
+
+def _is_greedy(chain: Chain, body: Sequence[str]) -> bool:
+    """Tell whether the largest logit is always chosen: nothing but these can drop it or draw another."""
+    if chain.temperature > 0 or "temperature" not in body:
+        return False
+    if chain.mirostat.version:
+        return True
+    return chain.heat_range <= 0 and not {"typ_p", "xtc", *_PENALTIES} & set(body)
+
+
+def _is_native(chain: Chain, body: Sequence[str]) -> bool:
+    """Tell whether native samplers can be given a row that was cut.
+
+    Not when they have a memory, nor when dynamic temperature counts tokens that were cut off.
+    """
+    if chain.mirostat.version or any(name in _PENALTIES for name in body):
+        return False
+    if chain.heat_range <= 0 or "temperature" not in body:
+        return True
+    return any(name in _FILTERS for name in body[: body.index("temperature")])
 
 
 def _is_possible(peak: float) -> bool:
@@ -188,44 +235,21 @@ def _is_possible(peak: float) -> bool:
     return peak != -math.inf
 
 
-def _native_chain(filters: Filters, seed: int) -> Any:
-    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    parts = []
-    if filters.top_k > 0:
-        parts.append(llama_cpp.llama_sampler_init_top_k(filters.top_k))
-    if filters.typical_p < 1:
-        parts.append(llama_cpp.llama_sampler_init_typical(filters.typical_p, 0))
-    if filters.top_p < 1:
-        parts.append(llama_cpp.llama_sampler_init_top_p(filters.top_p, 0))
-    if filters.min_p > 0:
-        parts.append(llama_cpp.llama_sampler_init_min_p(filters.min_p, 0))
-    parts.append(llama_cpp.llama_sampler_init_temp_ext(filters.temperature, 0.0, 1.0))
-    parts.append(llama_cpp.llama_sampler_init_dist(seed))
-    for part in parts:
-        llama_cpp.llama_sampler_chain_add(chain, part)
-    return chain
-
-
-def _number(param: str, value: float | None, default: float, low: float, high: float) -> float:
-    if value is None:
-        return default
-    if not low <= value <= high:  # False for NaN too
-        raise InvalidValue.of(param, f"{param} must lie in {low:g} ... {high:g}, not {value}")
-    return float(value)
-
-
-def _whole(param: str, value: int | None, default: int, low: int) -> int:
-    if value is None:
-        return default
-    if value < low:
-        raise InvalidValue.of(param, f"{param} must be at least {low}, not {value}")
-    return min(value, _INT32_MAX)
-
-
-def _biases(biases: Sequence[tuple[int, float]], vocabulary: int) -> tuple[tuple[int, float], ...]:
-    for token, bias in biases:
-        if not 0 <= token < vocabulary:
-            raise InvalidValue.of("logit_bias", f"token {token} does not exist; the model has {vocabulary} tokens")
-        if math.isnan(bias) or bias == math.inf:
-            raise InvalidValue.of("logit_bias", f"the bias of token {token} must be a number or -inf, not {bias}")
-    return tuple(biases)
+def _native_chain(chain: Chain, body: Sequence[str], seed: int) -> Any:
+    make: dict[str, Callable[[], Any]] = {
+        "top_n_sigma": lambda: llama_cpp.llama_sampler_init_top_n_sigma(chain.top_n_sigma),
+        "top_k": lambda: llama_cpp.llama_sampler_init_top_k(chain.top_k),
+        "typ_p": lambda: llama_cpp.llama_sampler_init_typical(chain.typical_p, chain.min_keep),
+        "top_p": lambda: llama_cpp.llama_sampler_init_top_p(chain.top_p, chain.min_keep),
+        "min_p": lambda: llama_cpp.llama_sampler_init_min_p(chain.min_p, chain.min_keep),
+        "xtc": lambda: llama_cpp.llama_sampler_init_xtc(
+            chain.xtc_probability, chain.xtc_threshold, chain.min_keep, seed
+        ),
+        "temperature": lambda: llama_cpp.llama_sampler_init_temp_ext(
+            chain.temperature, chain.heat_range, chain.heat_exponent
+        ),
+    }
+    native = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    for part in (*(make[name]() for name in body), llama_cpp.llama_sampler_init_dist(seed)):
+        llama_cpp.llama_sampler_chain_add(native, part)
+    return native

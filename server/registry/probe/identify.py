@@ -18,6 +18,9 @@ from server.registry.probe.text import probe_gguf
 
 PICKLE_REFUSED = "pickle files are refused; set [image] allow_pickle = true"
 
+RUNTIMES = {ModelKind.CHECKPOINT: Runtime.DIFFUSION, ModelKind.UPSCALER: Runtime.UPSCALER}
+"""Which engine runs a file of tensors that is a model by itself."""
+
 OLD_HASH_AT = 0x100000
 OLD_HASH_BYTES = 0x10000
 
@@ -88,7 +91,7 @@ def _is_pickle(head: bytes) -> bool:
 def _pickle(kind: ModelKind, *, allow_pickle: bool) -> Finding:
     return Finding(
         kind=kind,
-        runtime=Runtime.DIFFUSION if kind is ModelKind.CHECKPOINT else None,
+        runtime=RUNTIMES.get(kind),
         broken=None if allow_pickle else PICKLE_REFUSED,
     )
 
@@ -107,7 +110,7 @@ def _safetensors(header: SafetensorsHeader, kind: ModelKind) -> Finding:
         case ModelKind.EMBEDDING:
             return _embedding(header)
         case _:
-            return Finding(kind=kind, metadata=header.metadata)
+            return Finding(kind=kind, runtime=RUNTIMES.get(kind), metadata=header.metadata)
 
 
 def _holds(found: ModelKind, kind: ModelKind) -> bool:
@@ -123,7 +126,7 @@ def _checkpoint(header: SafetensorsHeader) -> Finding:
     suffix = {9: "-inpaint", 8: "-pix2pix", 5: "-depth"}.get(facts.in_channels, "")
     return Finding(
         kind=ModelKind.CHECKPOINT,
-        runtime=Runtime.DIFFUSION,
+        runtime=RUNTIMES[ModelKind.CHECKPOINT],
         architecture=f"{facts.family}{suffix}",
         image=facts,
         metadata=header.metadata,

@@ -10,7 +10,7 @@ from server.registry.probe.gguf_types import BLOCKS, FILE_TYPES
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
-# Architectures of GGUF files that do not generate text, and what they are.
+# Architectures that make one vector of a text; the mean is what they pool to when the file does not say.
 ENCODERS = frozenset(
     {
         "bert",
@@ -23,9 +23,10 @@ ENCODERS = frozenset(
         "eurobert",
         "gemma-embedding",
         "llama-embed",
-        "t5encoder",
     }
 )
+POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+# Architectures of GGUF files that no engine here runs by themselves.
 PICTURES = frozenset(
     {
         "aura",
@@ -95,7 +96,13 @@ def text_facts(header: GgufHeader) -> TextFacts:
         parameters=sum(tensor.elements for tensor in header.tensors),
         quantisation=_quantisation(header),
         has_chat_template=header.has(CHAT_TEMPLATE),
+        pooling=_pooling(header, architecture),
     )
+
+
+def _pooling(header: GgufHeader, architecture: str) -> str:
+    named = POOLINGS.get(header.integer(f"{architecture}.pooling_type"), "")
+    return named or ("mean" if architecture in ENCODERS or architecture.endswith("bert") else "")
 
 
 def _totals(header: GgufHeader) -> TextFacts:
@@ -122,8 +129,8 @@ def _refuse_others(header: GgufHeader, architecture: str) -> None:
         raise NotMine("an adapter for a text model")
     if kind == "imatrix" or architecture == "imatrix":
         raise NotMine("an importance matrix")
-    if architecture in ENCODERS or architecture.endswith("bert"):
-        raise NotMine(f"a text encoder ({architecture}); it does not write text")
+    if architecture == "t5encoder":
+        raise NotMine("a text encoder (t5encoder), which is a part of image models")
     if architecture in PICTURES:
         raise NotMine(f"an image model ({architecture}) in GGUF form, which no engine here loads")
     if architecture in SOUNDS:

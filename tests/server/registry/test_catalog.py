@@ -399,3 +399,12 @@ def test_the_recorded_models_have_the_names_that_a1111_gave_them():
     assert embedding.metadata["embedding.vectors"] == str(loaded["tinyemb1"]["vectors"])
     assert embedding.metadata["embedding.width"] == str(loaded["tinyemb1"]["shape"])
     assert found.find("tinypt1", ModelKind.EMBEDDING).broken is not None
+
+
+def test_an_upscaler_does_not_share_its_id_with_a_checkpoint(models):
+    checkpoint(models / "Stable-diffusion" / "same.safetensors")
+    (models / "ESRGAN").mkdir(exist_ok=True)
+    write_safetensors_header(models / "ESRGAN" / "same.safetensors", {"conv_first.weight": ("F32", [8, 3, 3, 3])})
+    found = catalog(models)
+    assert found.find("same", ModelKind.CHECKPOINT).id == "same"
+    assert found.find("same", ModelKind.UPSCALER).id == "same.safetensors"

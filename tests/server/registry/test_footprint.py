@@ -1,9 +1,19 @@
 """Estimates: by hand where there is a formula, by order of size where there is a guess."""
 
 import pytest
+from msgspec import structs
 
 from server.core.memory import GIB, MIB, RAM, DeviceProfile, vram
-from server.core.models import ImageFacts, ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
+from server.core.models import (
+    ImageFacts,
+    ImageSettings,
+    ModelCard,
+    ModelId,
+    ModelKind,
+    Runtime,
+    TextFacts,
+    TextSettings,
+)
 from server.registry.footprint import (
     GPU_CONTEXT,
     IMAGE_PROCESS,
@@ -52,6 +62,15 @@ def test_the_kv_cache_of_a_7b_model_is_half_a_mebibyte_a_token():
 def test_the_kv_cache_follows_its_type(kind, factor):
     usual = kv_cache_bytes(LLAMA_7B, TextSettings(slots=1))
     assert kv_cache_bytes(LLAMA_7B, TextSettings(slots=1, kv_type=kind)) == pytest.approx(usual * factor)
+
+
+def test_a_model_that_makes_vectors_has_one_cache_and_no_logits():
+    vectors = structs.replace(LLAMA_7B, pooling="last")
+    settings = TextSettings(context=2048, slots=4, batch=512)
+    assert kv_cache_bytes(vectors, settings) == kv_cache_bytes(LLAMA_7B, settings) // 4
+    same_batch = structs.replace(settings, batch=2048)
+    scored = structs.replace(same_batch, flash_attention=False)
+    assert compute_buffer_bytes(vectors, settings) == compute_buffer_bytes(LLAMA_7B, scored) - 2048 * 4 * 32000
 
 
 def test_the_context_is_the_models_up_to_the_cap():
@@ -135,3 +154,25 @@ def test_a_tiny_checkpoint_needs_little_and_an_unread_one_a_lot():
     unread = estimate(image_card(None, 2_133_000_000), ImageSettings(), [CPU]).total()[RAM]
     assert small < GIB
     assert unread > 2 * 2_133_000_000
+
+
+def upscaler_card(size=67 * MIB, runtime=Runtime.UPSCALER):
+    return ModelCard(id=ModelId("u"), name="u.pth", kind=ModelKind.UPSCALER, files=("/u",), size=size, runtime=runtime)
+
+
+def test_an_upscaler_needs_its_weights_and_room_for_a_picture():
+    small, large = (estimate(upscaler_card(size), ImageSettings(), [CPU]) for size in (MIB, 200 * MIB))
+    assert IMAGE_PROCESS < small.resident[RAM] < large.resident[RAM] < GIB
+    assert 512 * MIB <= small.working[RAM] <= 2 * GIB
+
+
+def test_on_a_gpu_an_upscaler_leaves_the_picture_in_ram():
+    found = estimate(upscaler_card(), ImageSettings(), [CPU, GPU])
+    assert found.resident[vram(0)] == GPU_CONTEXT + 2 * 67 * MIB
+    assert found.working[RAM] > 0 < found.working[vram(0)]
+
+
+def test_the_built_in_worker_is_small_wherever_models_run():
+    found = estimate(upscaler_card(0, Runtime.PIXELS), ImageSettings(), [CPU, GPU])
+    assert found.resident.keys() == {RAM}
+    assert found.resident[RAM] < 128 * MIB

@@ -100,3 +100,9 @@ def test_preparing_a_checkpoint_makes_its_hashes_known_and_text_needs_none(tmp_p
     asyncio.run(own.prepare(msgspec.structs.replace(IMAGE, files=(str(model),))))
     assert hashes.known(model) == hashlib.sha256(b"model").hexdigest()
     assert hashes.known(vae) == hashlib.sha256(b"vae").hexdigest()
+
+
+def test_an_upscaler_has_no_vae(tmp_path):
+    upscaler = msgspec.structs.replace(IMAGE, kind=ModelKind.UPSCALER)
+    found = ledger(vae_for=lambda card: "/v", image=ImageSettings(vae="/x", device="cpu"))
+    assert found.settings(upscaler) == ImageSettings(device="cpu")

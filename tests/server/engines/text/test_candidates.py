@@ -3,15 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from server.engines.text.candidates import NEGLIGIBLE, Filters, Row, shortlist
+from server.engines.text.candidates import NEGLIGIBLE, Cut, Row, largest, shortlist
 
 SIZE = 20_000
-
-
-def filters(
-    temperature: float = 0.8, top_k: int = 0, top_p: float = 1.0, typical_p: float = 1.0, min_p: float = 0.0
-) -> Filters:
-    return Filters(temperature, top_k, top_p, typical_p, min_p)
 
 
 def peaked(seed: int = 1) -> Row:
@@ -32,41 +26,32 @@ def mass(row: Row, kept: np.ndarray, temperature: float) -> float:
 @pytest.mark.parametrize("temperature", [0.1, 0.8, 1.0, 1.7, 5.0])
 @pytest.mark.parametrize("row", [peaked(), flat()], ids=["peaked", "flat"])
 def test_what_is_cut_has_no_weight_at_the_temperature_and_at_one(row: Row, temperature: float) -> None:
-    peak, kept = shortlist(row, filters(temperature))
+    peak, kept = shortlist(row, Cut(heat=max(1.0, temperature)))
     assert peak == row.max()
-    assert kept is not None
+    kept = np.arange(SIZE) if kept is None else kept
     assert mass(row, kept, temperature) >= 1 - 3 * NEGLIGIBLE
     assert mass(row, kept, 1.0) >= 1 - 3 * NEGLIGIBLE
 
 
-@pytest.mark.parametrize("shares", [filters(5.0, top_p=0.9), filters(5.0, typical_p=0.9)])
-def test_filters_by_share_only_need_the_weights_at_temperature_one(shares: Filters) -> None:
-    row = peaked()
-    _, kept = shortlist(row, shares)
-    assert kept is not None
-    assert mass(row, kept, 1.0) >= 1 - 3 * NEGLIGIBLE
-    assert len(kept) < 60
-
-
 def test_a_peaked_row_becomes_short_and_a_flat_one_stays() -> None:
     row, level = peaked(), flat()
-    _, short = shortlist(row, filters())
-    _, whole = shortlist(level, filters())
-    assert short is not None and len(short) < 60
-    assert whole is not None and len(whole) == SIZE
+    _, short = shortlist(row, Cut())
+    assert short is not None
+    assert len(short) < 60
+    assert shortlist(level, Cut())[1] is None
 
 
 @pytest.mark.parametrize("top_k", [1, 40, 256, 5000])
 @pytest.mark.parametrize("row", [peaked(), flat(), np.sort(peaked())], ids=["peaked", "flat", "sorted"])
 def test_the_top_k_are_all_there(row: Row, top_k: int) -> None:
-    peak, kept = shortlist(row, filters(top_k=top_k))
+    peak, kept = shortlist(row, Cut(top=top_k))
     assert peak == row.max()
     values = row if kept is None else row[kept]
     assert np.array_equal(np.sort(values)[::-1][:top_k], np.sort(row)[::-1][:top_k])
 
 
 def test_the_top_k_of_a_scattered_row_are_few() -> None:
-    _, kept = shortlist(flat(), filters(top_k=40))
+    _, kept = shortlist(flat(), Cut(top=40))
     assert kept is not None
     assert len(kept) < 100
 
@@ -74,7 +59,7 @@ def test_the_top_k_of_a_scattered_row_are_few() -> None:
 @pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
 def test_min_p_alone_is_exact(min_p: float) -> None:
     row = peaked()
-    peak, kept = shortlist(row, filters(min_p=min_p))
+    peak, kept = shortlist(row, Cut(below=-math.log(min_p)))
     assert peak == row.max()
     assert kept is not None
     passing = np.flatnonzero(row >= row.max() + math.log(min_p))
@@ -83,17 +68,64 @@ def test_min_p_alone_is_exact(min_p: float) -> None:
 
 
 def test_forbidden_tokens_are_never_listed() -> None:
-    row = flat()
+    row = peaked()
     row[::2] = -np.inf
-    peak, kept = shortlist(row, filters())
-    assert peak == row.max()
+    for cut in (Cut(), Cut(top=20), Cut(below=3.0), Cut(sigmas=1.0)):
+        peak, kept = shortlist(row, cut)
+        assert peak == row.max()
+        assert kept is not None
+        assert (kept % 2 == 1).all()
+
+
+@pytest.mark.parametrize("cut", [Cut(), Cut(top=40), Cut(below=3.0), Cut(keep=100)])
+def test_where_a_mask_allows_few_nothing_else_is_listed(cut: Cut) -> None:
+    row = np.full(SIZE, -np.inf, np.float32)
+    row[[3, 900, SIZE - 1]] = 1.0, 2.0, 1.5
+    peak, kept = shortlist(row, cut)
+    assert peak == 2.0
     assert kept is not None
-    assert len(kept) == SIZE // 2
-    assert (kept % 2 == 1).all()
+    assert kept.tolist() == [3, 900, SIZE - 1]
+
+
+@pytest.mark.parametrize("sigmas", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("size", [500, SIZE])
+def test_sigmas_are_measured_over_what_is_allowed(sigmas: float, size: int) -> None:
+    row = flat()[:size].copy()
+    row[::3] = -np.inf
+    _, kept = shortlist(row, Cut(sigmas=sigmas))
+    allowed = row[np.isfinite(row)].astype(np.float64)
+    assert kept is not None
+    assert np.array_equal(kept, np.flatnonzero(row >= allowed.max() - sigmas * allowed.std()))
+
+
+@pytest.mark.parametrize("keep", [3, 100, 5000])
+@pytest.mark.parametrize("cut", [Cut(), Cut(below=0.01), Cut(top=2)])
+def test_so_many_of_the_largest_stay(cut: Cut, keep: int) -> None:
+    row = peaked()
+    _, kept = shortlist(row, cut._replace(keep=keep))
+    values = row if kept is None else row[kept]
+    assert np.array_equal(np.sort(values)[::-1][:keep], np.sort(row)[::-1][:keep])
+
+
+@pytest.mark.parametrize("size", [300, 1300, SIZE, SIZE + 77])
+def test_lists_are_ascending_and_reach_the_end(size: int) -> None:
+    row = np.random.default_rng(3).normal(0, 1, size).astype(np.float32)
+    row[-1] = row.max() + 1
+    for count in (1, 5, 40):
+        best = largest(row, count)
+        assert np.array_equal(best, np.argsort(-row, kind="stable")[:count])
+    _, kept = shortlist(row, Cut(below=2.0))
+    if kept is not None:
+        assert (np.diff(kept) > 0).all()
+        assert kept[-1] == size - 1
+
+
+def test_what_is_whole_is_not_cut() -> None:
+    assert shortlist(peaked(), Cut(whole=True))[1] is None
 
 
 def test_small_vocabularies_are_not_worth_it() -> None:
-    assert shortlist(np.zeros(300, np.float32), filters()) == (0.0, None)
+    assert shortlist(np.zeros(300, np.float32), Cut()) == (0.0, None)
 
 
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
@@ -101,5 +133,5 @@ def test_small_vocabularies_are_not_worth_it() -> None:
 def test_what_is_no_number_is_told(place: int, top_k: int) -> None:
     row = flat()
     row[place] = np.nan
-    peak, _ = shortlist(row, filters(top_k=top_k))
+    peak, _ = shortlist(row, Cut(top=top_k))
     assert math.isnan(peak)

@@ -69,3 +69,18 @@ def test_random_texts_do_not_depend_on_the_pieces() -> None:
         ends = [(text.find(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
         expected = (text[: sum(min(ends))], True) if ends else (text, False)
         assert fed(stops, pieces) == expected
+
+
+def test_the_string_that_was_found_is_named_unless_nobody_asked_for_it() -> None:
+    stops = StopStrings(("END", "x"), unnamed=("User:", "x"))
+    assert stops.which is None
+    stops.feed("on EN")
+    stops.feed("D")
+    assert stops.which == "END"
+    own = StopStrings(("END",), unnamed=("User:",))
+    assert own.feed("Hi User: x") == "Hi "
+    assert own.found
+    assert own.which is None
+    both = StopStrings(("x",), unnamed=("x",))
+    both.feed("x")
+    assert both.which == "x"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server.core.models import Runtime
 from server.registry.probe.base import BrokenModel, NotMine
 from server.registry.probe.gguf import read_gguf
 from server.registry.probe.text import probe_gguf
@@ -88,13 +89,31 @@ def test_a_vocabulary_over_several_chunks_is_walked_exactly():
         {"general.type": "mmproj"},
         {"general.architecture": "clip"},
         {"general.type": "adapter"},
-        {"general.architecture": "nomic-bert"},
+        {"general.architecture": "t5encoder"},
         {"general.architecture": "flux"},
     ],
 )
-def test_what_does_not_write_text_is_not_mine(kind):
+def test_what_does_not_work_with_text_by_itself_is_not_mine(kind):
     with pytest.raises(NotMine):
         probe(whole({**LLAMA, **kind}))
+
+
+@pytest.mark.parametrize(
+    ("values", "pooling"),
+    [
+        ({}, ""),
+        ({"llama.pooling_type": 3}, "last"),
+        ({"llama.pooling_type": 4}, "rank"),
+        ({"llama.pooling_type": 99}, ""),
+        ({"general.architecture": "bert", "bert.pooling_type": 2}, "cls"),
+        ({"general.architecture": "nomic-bert"}, "mean"),
+        ({"general.architecture": "new-bert", "new-bert.pooling_type": 0}, "mean"),
+    ],
+)
+def test_models_that_make_vectors_tell_their_pooling(values, pooling):
+    finding = probe(whole({**LLAMA, **values}))
+    assert finding.runtime is Runtime.LLAMA_CPP
+    assert finding.text.pooling == pooling
 
 
 def test_parts_tell_their_number():

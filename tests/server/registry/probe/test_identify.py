@@ -160,3 +160,15 @@ def test_a_file_that_is_gone_is_broken(tmp_path):
 @pytest.mark.parametrize("name", ["ggjt1-q4_0.bin", "ggmf1-q4_0.bin", "ggml-q4_0.bin", "ggjt3-q8_0.bin"])
 def test_real_files_of_2023_are_recognised(name):
     assert "2023" in ask(SHARED / "golden" / "legacy-ggml" / name, ModelKind.TEXT).broken
+
+
+@pytest.mark.parametrize(
+    ("kind", "runtime"),
+    [(ModelKind.UPSCALER, Runtime.UPSCALER), (ModelKind.PREVIEW, None), (ModelKind.CONTROLNET, None)],
+)
+def test_an_upscaler_is_a_model_by_itself(tmp_path, kind, runtime):
+    path = tmp_path / "x.safetensors"
+    write_safetensors_header(path, {"conv_first.weight": ("F32", [8, 3, 3, 3])})
+    assert ask(path, kind).runtime is runtime
+    pickled = put(tmp_path / "x.pth", pickled_zip())
+    assert ask(pickled, kind, allow_pickle=True).runtime is runtime

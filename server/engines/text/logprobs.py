@@ -1,0 +1,71 @@
+"""Logarithms of probabilities: the log-softmax of the raw logits, before bias, penalties, masks and temperature.
+
+The sum of exponentials is taken in float32 pairwise, relative to the largest logit, which is good to 1e-6; the rest in
+float64. What is told beside a token are the most likely ones at its place, best first.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from server.core.text import LikelyToken, TokenLogprob
+from server.engines.text.candidates import Row, largest
+
+Piece = Callable[[int], bytes]
+
+
+def normaliser(row: Row) -> float:
+    """Return the logarithm of the sum of the exponentials of logits [vocabulary]."""
+    peak = float(row.max())
+    if not math.isfinite(peak):
+        return peak
+    return peak + math.log(float(np.exp(row - np.float32(peak)).sum()))
+
+
+class LogprobReader:
+    """Tells the logprobs of one reply's tokens.
+
+    A row is held before the choice, which overwrites it; the token is known after.
+    """
+
+    def __init__(self, piece: Piece, top: int) -> None:
+        """Prepare to tell of the `top` most likely tokens beside each chosen one; `piece` gives a token's bytes."""
+        self._piece = piece
+        self._top = top
+        self._row: Row | None = None
+        self.total = 0.0
+        self.count = 0
+
+    @property
+    def mean(self) -> float:
+        """Return the mean logprob of all tokens read so far, -inf when there was none."""
+        return self.total / self.count if self.count else -math.inf
+
+    def hold(self, row: Row) -> None:
+        """Keep a copy of the logits [vocabulary] of the next token."""
+        self._row = row.copy()
+
+    def read(self, token: int) -> TokenLogprob | None:
+        """Return the logprob of the token that was chosen at the held row; None when none is held."""
+        row, self._row = self._row, None
+        if row is None:
+            return None
+        told = self.of(row, token)
+        if told.logprob is not None:
+            self.total += told.logprob
+            self.count += 1
+        return told
+
+    def of(self, row: Row, token: int) -> TokenLogprob:
+        """Return the logprob of a token at a row [vocabulary] of raw logits."""
+        base = normaliser(row)
+        top = tuple(
+            LikelyToken(int(other), self._piece(int(other)), float(row[other]) - base)
+            for other in (largest(row, self._top) if self._top else ())
+        )
+        return TokenLogprob(token, self._piece(token), float(row[token]) - base, top)
+
+    def first(self, token: int) -> TokenLogprob:
+        """Return what is told of a prompt's first token, which nothing predicts."""
+        return TokenLogprob(token, self._piece(token), None)
