@@ -2,9 +2,10 @@
 
 `wire` is the foreign JSON; `body` and `lenient` read it; `fields` says which of it counts and `checks` holds requests
 against bounds; `convert` (with `prompt_syntax`, `names`, `denoise`, `hires`, `networks`, `styles`, `options`) turns a
-request into the core's; `answer` (with `extras`, `infotext`, `fingerprints`) turns pictures into an answer; `progress`
-and `listings` tell what is there; `errors` and `refusals` word every no; `door` holds the state that A1111 has and the
-core has not; `routes` are the handlers.
+request into the core's, and `img2img` (with `encoded`, `given`, `img2img_fields`) adds pictures to that; `answer` (with
+`extras`, `infotext`, `fingerprints`) turns pictures into an answer; `progress` and `listings` tell what is there;
+`errors` and `refusals` word every no; `door` holds the state that A1111 has and the core has not; `routes` are the
+handlers.
 
     convert.to_core(wire.Txt2Img(...), convert.Context(model="tiny"))  ->  ImageRequest, without any server
 """

@@ -15,11 +15,14 @@ from server.core.image import ImageReady
 from server.core.models import ModelCard
 from server.http.png import add_text
 
+INPAINTING = 9
+PIX2PIX = 8
+
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer needs beside the plan. `card` is the checkpoint as it is after the job.
 
-    `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` as in `extras_of`.
+    `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` and `blank_mask` as in `extras_of`.
     """
 
     pictures: Sequence[ImageReady]
@@ -28,26 +31,29 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     hashes: Hashes = Hashes()
     padded: bool = False
+    blank_mask: bool = False
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the checkpoint's UNet takes: 9 for inpainting, 8 for InstructPix2Pix."""
+        return self.card.image.in_channels if self.card.image is not None else 4
 
 
 def from_core(plan: Plan, finished: Finished) -> wire.ImagesAnswer:
-    """Return the answer of txt2img."""
-    request = plan.request
+    """Return the answer of txt2img and img2img. Masks that a request asks for follow their picture."""
     texts = infotexts(plan, finished)
     told = plan.options.flag("enable_pnginfo")
-    images = [
-        base64.b64encode(add_text(picture.png, {"parameters": text}) if told else picture.png).decode("ascii")
-        for picture, text in zip(finished.pictures, texts, strict=True)
-        if request.send_images
-    ]
-    return wire.ImagesAnswer(
-        images=images, parameters=msgspec.to_builtins(request), info=json.dumps(info(plan, finished, texts))
-    )
+    files: list[bytes] = []
+    for picture, text in zip(finished.pictures, texts, strict=True):
+        files += [add_text(picture.png, {"parameters": text}) if told else picture.png, *picture.further]
+    images = [base64.b64encode(file).decode("ascii") for file in files if plan.request.send_images]
+    parameters = msgspec.to_builtins(plan.request) if plan.given is None else plan.given.echoed()
+    return wire.ImagesAnswer(images=images, parameters=parameters, info=json.dumps(info(plan, finished, texts)))
 
 
 def infotexts(plan: Plan, finished: Finished) -> list[str]:
     """Return the infotext of each picture."""
-    extras = extras_of(plan, finished.hashes, padded=finished.padded)
+    extras = _extras(plan, finished)
     if plan.work.hires is not None:
         extras["Hires prompt"] = _other(plan.texts.hires_prompt, plan.texts.prompt)
         extras["Hires negative prompt"] = _other(plan.texts.hires_negative, plan.texts.negative)
@@ -86,18 +92,18 @@ def info(plan: Plan, finished: Finished, texts: list[str]) -> dict[str, Any]:
         face_restoration_model=None,
         sd_model_name=finished.card.stem,
         sd_model_hash=short_hash(finished.card),
-        sd_vae_name=None,
-        sd_vae_hash=None,
+        sd_vae_name=_vae_name(plan),
+        sd_vae_hash=finished.hashes.vae,
         seed_resize_from_w=_given(request.seed_resize_from_w),
         seed_resize_from_h=_given(request.seed_resize_from_h),
         denoising_strength=_strength(plan),
-        extra_generation_params=extras_of(plan, finished.hashes, padded=finished.padded),
+        extra_generation_params=_extras(plan, finished),
         index_of_first_image=0,
         infotexts=texts,
         styles=list(request.styles or []),
         job_timestamp=finished.timestamp,
         clip_skip=work.text.clip_skip,
-        is_using_inpainting_conditioning=False,
+        is_using_inpainting_conditioning=finished.inputs == INPAINTING,
         version=finished.version or None,
     )
     plain: dict[str, Any] = msgspec.to_builtins(told)
@@ -124,19 +130,35 @@ def _fields(plan: Plan, finished: Finished, index: int) -> dict[str, Any]:
         "Sampler": plan.sampling.sampler.name,
         "Schedule type": plan.sampling.schedule.label,
         "CFG scale": work.denoise.cfg_scale,
+        "Image CFG scale": work.init.picture_scale if work.init is not None and finished.inputs == PIX2PIX else None,
         "Seed": seeds[index],
         "Size": f"{plan.size.width}x{plan.size.height}",
         "Model hash": short_hash(finished.card) if options.flag("add_model_hash_to_info") else None,
         "Model": finished.card.stem if options.flag("add_model_name_to_info") else None,
+        "VAE hash": finished.hashes.vae if options.flag("add_vae_hash_to_info") else None,
+        "VAE": _vae_name(plan) if options.flag("add_vae_name_to_info") else None,
         "Variation seed": subseeds[index] if varied else None,
         "Variation seed strength": request.subseed_strength if varied else None,
         "Seed resize from": f"{resized.width}x{resized.height}" if resized else None,
-        "Denoising strength": _strength(plan) if work.hires is not None else None,
+        "Denoising strength": _strength(plan) if work.hires is not None or work.init is not None else None,
+        "Conditional mask weight": _mask_weight(plan, finished),
         "Clip skip": skip if skip > 1 else None,
         "ENSD": _seed_delta(plan),
         "RNG": source if source != "GPU" else None,
         "Tiling": True if work.tiling else None,
     }
+
+
+def _extras(plan: Plan, finished: Finished) -> dict[str, Any]:
+    return extras_of(plan, finished.hashes, padded=finished.padded, blank_mask=finished.blank_mask)
+
+
+def _vae_name(plan: Plan) -> str | None:
+    return None if plan.vae is None else plan.vae.name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _mask_weight(plan: Plan, finished: Finished) -> float | None:
+    return plan.options.number("inpainting_mask_weight") if finished.inputs == INPAINTING else None
 
 
 def _tail(plan: Plan, finished: Finished) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Is a request within bounds, and does it ask only for what is offered? Otherwise a core error that names the field."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from compat.a1111 import fields, wire
@@ -9,7 +7,6 @@ from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused
 from compat.a1111.settings import A1111Settings
 from server.core.errors import InvalidValue, Unsupported
-from server.core.models import ModelCard
 
 SMALLEST_SIDE = 8
 NO_REFINER = ("", "None", "none")
@@ -22,12 +19,12 @@ def check_bounds(request: wire.Txt2Img, settings: A1111Settings) -> None:
     for name in NEVER_NULL:
         if getattr(request, name) is None:
             raise InvalidValue.of(name, "none is not an allowed value")
-    _between("steps", request.steps, 1, settings.max_steps)
-    _between("batch_size", request.batch_size, 1, settings.max_batch_size)
-    _between("n_iter", request.n_iter, 1, settings.max_batches)
-    _between("hr_second_pass_steps", request.hr_second_pass_steps, 0, settings.max_steps)
+    between("steps", request.steps, 1, settings.max_steps)
+    between("batch_size", request.batch_size, 1, settings.max_batch_size)
+    between("n_iter", request.n_iter, 1, settings.max_batches)
+    between("hr_second_pass_steps", request.hr_second_pass_steps, 0, settings.max_steps)
     for name in ("hr_resize_x", "hr_resize_y", "firstphase_width", "firstphase_height"):
-        _between(name, getattr(request, name), 0, settings.max_pixels)
+        between(name, getattr(request, name), 0, settings.max_pixels)
     strength = request.denoising_strength
     if strength is not None and strength < 0:
         raise InvalidValue.of("denoising_strength", "ensure this value is greater than or equal to 0")
@@ -63,7 +60,7 @@ class OptionsUse(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...]
 
 
-def use_options(request: wire.Txt2Img, stored: OptionValues, vaes: Sequence[ModelCard]) -> OptionsUse:
+def use_options(request: wire.Txt2Img, stored: OptionValues) -> OptionsUse:
     """Return the options as this request overrides them.
 
     Raises:
@@ -75,7 +72,7 @@ def use_options(request: wire.Txt2Img, stored: OptionValues, vaes: Sequence[Mode
         f"override_settings.{name}" for name, value in overrides.items() if not known(name) and value is not None
     ]
     names = (*fields.NOT_OFFERED, *(fields.NOT_OFFERED_HIRES if request.enable_hr else ()))
-    for name in (*(name for name in names if values.changed(name)), *_other_vae(values, vaes)):
+    for name in (name for name in names if values.changed(name)):
         if name in overrides:
             raise Unsupported.of(f"override_settings.{name}", f"the option {name} is not offered yet")
         ignored.append(f"options.{name}")
@@ -102,13 +99,8 @@ def known(option: str) -> bool:
     return OptionValues().get(option) is not None or option in ("sd_model_checkpoint", "upscaler_for_img2img")
 
 
-def _other_vae(values: OptionValues, vaes: Sequence[ModelCard]) -> tuple[str, ...]:
-    wanted = values.get("sd_vae")
-    files = {card.name.replace("\\", "/").rsplit("/", 1)[-1] for card in vaes}
-    return ("sd_vae",) if isinstance(wanted, str) and wanted in files else ()
-
-
-def _between(param: str, value: int | None, low: int, high: int) -> None:
+def between(param: str, value: int | None, low: int, high: int) -> None:
+    """Raise InvalidValue for a number out of bounds, in the words of A1111's validation."""
     if value is None:
         return
     if value < low:

@@ -6,21 +6,25 @@ Pure: models, styles, options and the dice come in a `Context`. Nothing here wai
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from compat.a1111 import checks, hires, wire
 from compat.a1111.denoise import denoise_of
+from compat.a1111.given import Given
 from compat.a1111.names import Sampling, find_sampler, resolve
 from compat.a1111.networks import Mentioned, Networks, cut_tags, default_tag, embeddings_for, find_networks
 from compat.a1111.options import OptionValues
 from compat.a1111.prompt_syntax import Timing, parse_negative, parse_prompt
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import Style, apply_styles, cut_comments
+from compat.a1111.upscalers import Upscaler
 from server.core.errors import InvalidValue, Unsupported
 from server.core.image import Emphasis, HiresPass, ImageRequest, NoiseSource, Seeds, Size, TextEncoding
 from server.core.models import ModelCard
+
+VAE = "sd_vae"
 
 LARGEST_SEED = 2**64 - 1
 SMALLEST_SEED = -(2**63)
@@ -35,7 +39,10 @@ def draw_seed() -> int:
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request is read against. `model` is the checkpoint's id; `draw` gives a seed where -1 was sent."""
+    """What a request is read against.
+
+    `model` is the checkpoint's id, `model_file` its file; `draw` gives a seed where -1 was sent.
+    """
 
     model: str
     settings: A1111Settings = A1111Settings()
@@ -45,7 +52,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: tuple[ModelCard, ...] = ()
     hypernetworks: tuple[ModelCard, ...] = ()
     vaes: tuple[ModelCard, ...] = ()
-    upscalers: tuple[str, ...] = ()
+    model_file: str = ""
+    upscalers: tuple[Upscaler, ...] = ()
     draw: Callable[[], int] = draw_seed
 
 
@@ -62,7 +70,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A request with everything decided: the engine's part (`work`) and what the answer tells about it.
 
     `size` is the first pass's as asked for, not rounded. `hires` is the second pass's sampler and schedule.
-    `ignored` names what was left out.
+    `ignored` names what was left out. `vae` is the one chosen by name. `given` is there for a request of img2img.
     """
 
     request: wire.Txt2Img
@@ -77,6 +85,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     loras: tuple[Mentioned, ...] = ()
     embeddings: tuple[ModelCard, ...] = ()
     ignored: tuple[str, ...] = ()
+    vae: ModelCard | None = None
+    given: Given | None = None
 
 
 def to_core(request: wire.Txt2Img, context: Context) -> ImageRequest:
@@ -116,7 +126,7 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
     """
     checks.check_bounds(request, context.settings)
     checks.check_offered(request)
-    use = checks.use_options(request, context.options, context.vaes)
+    use = checks.use_options(request, context.options)
     checks.check_faces(request, use.values)
     case = _Case(request, use.values, context)
     size = _first_size(request)
@@ -137,6 +147,7 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
         hires=second,
         loras=prompts.networks.mentioned,
         embeddings=context.embeddings,
+        vae=vae_named(use.values.text(VAE), context.vaes),
         ignored=(*_ignored(request), *use.ignored, *(f"lora:{name}" for name in prompts.networks.missing)),
     )
 
@@ -157,6 +168,7 @@ def _work(case: _Case, sampling: Sampling, second: Sampling | None, prompts: _Pr
         batch_size=request.batch_size or 1,
         batches=request.n_iter or 1,
         hires=None if second is None else _hires(case, second, timing, prompts),
+        vae=_vae_file(options.text(VAE), context),
         adapters=prompts.networks.adapters,
         embeddings=embeddings_for(
             [prompts.prompt, shown.negative, prompts.hires_prompt, shown.hires_negative], context.embeddings
@@ -164,6 +176,19 @@ def _work(case: _Case, sampling: Sampling, second: Sampling | None, prompts: _Pr
         tiling=request.tiling if request.tiling is not None else options.flag("tiling"),
         preview_every=_preview_every(options, context.settings),
     )
+
+
+def vae_named(name: str, vaes: Iterable[ModelCard]) -> ModelCard | None:
+    """Return the VAE that an option means: a file name with extension, in whatever folder it lies."""
+    return next((card for card in vaes if card.name.replace("\\", "/").rsplit("/", 1)[-1] == name), None)
+
+
+def _vae_file(name: str, context: Context) -> str | None:
+    """Return the file to take the VAE from: None and unknown names mean the checkpoint's own, as in A1111."""
+    if name in ("", "Automatic"):
+        return None
+    card = vae_named(name, context.vaes)
+    return card.files[0] if card is not None else context.model_file or None
 
 
 def _first_size(request: wire.Txt2Img) -> Size:
@@ -255,13 +280,15 @@ def _encoding(options: OptionValues) -> TextEncoding:
 def _hires(case: _Case, sampling: Sampling, first: Timing, prompts: _Prompts) -> HiresPass:
     request, options, context = case.request, case.options, case.context
     target = hires.target_of(request, _first_size(request), context.settings)
+    between = hires.upscaler_of(request, context.upscalers, options)
     steps = request.hr_second_pass_steps or request.steps or 0
     timing = _timing(sampling, steps, options, first)
     negative = prompts.shown.hires_negative
     return HiresPass(
         size=target.size,
         scale_to=target.scale_to,
-        upscaler=hires.upscaler_of(request, context.upscalers),
+        upscaler=between.id,
+        upscaler_file=between.file,
         strength=hires.strength_of(request),
         denoise=denoise_of(request, options, sampling, steps),
         prompt=parse_prompt(prompts.hires_prompt, timing, weighted=case.weighted, param="hr_prompt"),

@@ -31,6 +31,7 @@ def denoise_of(request: wire.Txt2Img, options: OptionValues, sampling: Sampling,
         min_uncond=min_uncond(request, options),
         min_uncond_all=options.flag("s_min_uncond_all"),
         quantise_times=options.flag("enable_quantization"),
+        extra_noise=options.number("img2img_extra_noise"),
     )
 
 

@@ -6,27 +6,30 @@ The core knows no current model; every request leaves here with the checkpoint i
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from compat.a1111 import answer, checkpoints, convert, wire
+from compat.a1111 import answer, checkpoints, convert, img2img, wire
 from compat.a1111.extras import Hashes, clean
 from compat.a1111.fingerprints import Fingerprints
 from compat.a1111.networks import Mentioned, mentioned_embeddings
 from compat.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OptionStore
 from compat.a1111.progress import Clock, Note, Notes, pictures_of, to_end
-from compat.a1111.refusals import Refused, unknown_checkpoint
+from compat.a1111.refusals import Refused, bad_image, unknown_checkpoint
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import StyleBook
-from server.core.errors import Cancelled, UnknownModel
+from compat.a1111.upscalers import upscalers
+from server.core.errors import BadImage, Cancelled, UnknownModel
 from server.core.image import ImageFinished, ImageReady
 from server.core.jobs import CancelMode
 from server.core.models import ModelCard, ModelKind
 from server.service.service import JobStream, Service
 
 logger = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked", wire.Txt2Img, wire.Img2Img)
 
 _TELLABLE = re.compile(r"[A-Za-z0-9_.:+' -]{1,80}")
 _MOST_TOLD = 64
@@ -114,9 +117,25 @@ class Door:
             InvalidValue, Unsupported, Refused: as `convert.plan`.
             ServerError: what the job ended with.
         """
+        return await self._make(request, convert.plan, owner)
+
+    async def img2img(self, request: wire.Img2Img, owner: str) -> Made:
+        """Make pictures from pictures, as `txt2img` does.
+
+        Raises:
+            InvalidValue, Unsupported, Refused: as `img2img.plan`, and for a picture that turns out to be none.
+            ServerError: what the job ended with.
+        """
+        try:
+            return await self._make(request, img2img.plan, owner)
+        except BadImage as error:
+            raise bad_image(error) from None
+
+    async def _make(self, request: Asked, decide: Callable[[Asked, convert.Context], convert.Plan], owner: str) -> Made:
         card = self._current(request.override_settings or {})
         # in a thread: a prompt may be 64 KiB of brackets
-        plan = await asyncio.to_thread(convert.plan, request, self._context(card))
+        context = self._context(card)
+        plan: convert.Plan = await asyncio.to_thread(lambda: decide(request, context))
         clock = Clock.now()
         stream = self.service.submit(plan.work, owner=owner, tag=request.force_task_id or "")
         passes = 2 if plan.work.hires is not None else 1
@@ -124,7 +143,7 @@ class Door:
         hashing = asyncio.ensure_future(asyncio.to_thread(self._hashes, plan))
         try:
             async with stream:
-                pictures, padded = await _collect(stream)
+                pictures, end = await _collect(stream)
             hashes = await hashing
         finally:
             hashing.cancel()
@@ -134,7 +153,8 @@ class Door:
             timestamp=clock.stamp(clock.monotonic),
             version=self.settings.version,
             hashes=hashes,
-            padded=padded,
+            padded=end.padded,
+            blank_mask=end.blank_mask,
         )
         ignored = (*plan.ignored, *self._unknown_override(request))
         made = await asyncio.to_thread(answer.from_core, plan, finished)  # base64 of pictures
@@ -144,6 +164,7 @@ class Door:
         models = self.service.models
         return convert.Context(
             model=card.id,
+            model_file=card.files[0] if card.files else "",
             settings=self.settings,
             options=self.options.values(),
             styles=self.styles.all(),
@@ -151,7 +172,7 @@ class Door:
             embeddings=models(ModelKind.EMBEDDING),
             hypernetworks=models(ModelKind.HYPERNETWORK),
             vaes=models(ModelKind.VAE),
-            upscalers=tuple(upscaler.stem for upscaler in models(ModelKind.UPSCALER)),
+            upscalers=upscalers(models(ModelKind.UPSCALER)),
         )
 
     def _current(self, overrides: Mapping[str, Any]) -> ModelCard:
@@ -164,7 +185,7 @@ class Door:
             raise Refused.raised("FileNotFoundError", "No checkpoints found", status=404)
         return card
 
-    def _unknown_override(self, request: wire.Txt2Img) -> tuple[str, ...]:
+    def _unknown_override(self, request: wire.Txt2Img | wire.Img2Img) -> tuple[str, ...]:
         wanted = (request.override_settings or {}).get(CHECKPOINT)
         if wanted is None:
             return ()
@@ -194,7 +215,9 @@ class Door:
         if options.flag("textual_inversion_add_hashes_to_infotext"):
             for text in (plan.texts.prompt, plan.texts.negative):
                 named += mentioned_embeddings(text, plan.embeddings)
-        return Hashes(loras=self._digests(loras), embeddings=self._digests(named))
+        vae = None if plan.vae is None else self._fingerprints.of(plan.vae)
+        digits = None if vae is None else vae[: checkpoints.SHORT]
+        return Hashes(loras=self._digests(loras), embeddings=self._digests(named), vae=digits)
 
     def _digests(self, mentioned: tuple[Mentioned, ...] | list[Mentioned]) -> tuple[tuple[str, str], ...]:
         pairs = ((clean(one), self._fingerprints.of(one.card)) for one in mentioned)
@@ -210,19 +233,19 @@ class Door:
         return names
 
 
-async def _collect(stream: JobStream) -> tuple[list[ImageReady], bool]:
-    """Return a job's pictures in order, and whether prompts were padded; an interrupted job's are those it has."""
+async def _collect(stream: JobStream) -> tuple[list[ImageReady], ImageFinished]:
+    """Return a job's pictures in order, and what its end told; an interrupted job's are those it has."""
     pictures: list[ImageReady] = []
-    padded = False
+    end = ImageFinished(reason="stopped")
     try:
         async for event in stream:
             match event:
                 case ImageReady():
                     pictures.append(event)
                 case ImageFinished():
-                    padded = event.padded
+                    end = event
                 case _:
                     pass
     except Cancelled:
         pass
-    return sorted(pictures, key=lambda picture: picture.index), padded
+    return sorted(pictures, key=lambda picture: picture.index), end

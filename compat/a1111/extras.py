@@ -6,6 +6,7 @@ import msgspec
 
 from compat.a1111.convert import Plan
 from compat.a1111.denoise import CHURN, churn_value, eta_of, has_range, min_uncond
+from compat.a1111.given import entries_before
 from compat.a1111.names import AUTOMATIC, Sampling
 from compat.a1111.networks import Mentioned
 
@@ -13,27 +14,36 @@ CHURN_KEYS = {"s_churn": "Sigma churn", "s_tmin": "Sigma tmin", "s_tmax": "Sigma
 
 
 class Hashes(msgspec.Struct, frozen=True, kw_only=True):
-    """12 hex digits for the networks a picture used, by name as written."""
+    """12 hex digits for the networks a picture used, by name as written; 10 for the VAE."""
 
     loras: tuple[tuple[str, str], ...] = ()
     embeddings: tuple[tuple[str, str], ...] = ()
+    vae: str | None = None
 
 
-def extras_of(plan: Plan, hashes: Hashes, *, padded: bool) -> dict[str, Any]:
+def extras_of(plan: Plan, hashes: Hashes, *, padded: bool, blank_mask: bool = False) -> dict[str, Any]:
     """Return the entries. `padded`: prompts of different length were filled up to the same one.
+
+    `blank_mask`: the mask was left out, for it masked nothing.
 
     Hires prompts stand there as null, as in A1111, where they are computed per picture.
     """
     entries: dict[str, Any] = {}
     if plan.work.hires is not None:
         entries |= _hires_entries(plan)
+    if plan.given is not None:
+        entries |= entries_before(plan.given, blank_mask=blank_mask)
     if hashes.loras:
         entries["Lora hashes"] = _listed(dict(hashes.loras))
     if hashes.embeddings:
         entries["TI hashes"] = _listed(dict(hashes.embeddings))
     if plan.options.text("emphasis") != "Original" and _has_brackets(plan):
         entries["Emphasis"] = plan.options.text("emphasis")
+    if plan.given is not None and plan.given.init.noise_multiplier != 1.0:
+        entries["Noise multiplier"] = plan.given.init.noise_multiplier
     entries |= _schedule_entries(plan)
+    if plan.work.denoise.extra_noise > 0 and (plan.given is not None or plan.work.hires is not None):
+        entries["Extra noise"] = plan.work.denoise.extra_noise
     entries |= _sampler_entries(plan)
     if padded:
         entries["Pad conds"] = True

@@ -1,14 +1,18 @@
 """The second pass of `enable_hr`: its size, its sampler, its prompts."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from compat.a1111 import wire
 from compat.a1111.checks import check_size
 from compat.a1111.names import LATENT_UPSCALERS, PIXEL_UPSCALERS, Sampling, find_sampler, find_schedule
+from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused
 from compat.a1111.settings import A1111Settings
-from server.core.errors import InvalidValue, Unsupported
-from server.core.image import Size
+from compat.a1111.upscalers import Upscaler, named
+from server.core.errors import InvalidValue
+from server.core.image import Size, UpscalerRef
 
 DEFAULT_STRENGTH = 0.7
 """A1111's web page sends this; its API fails without a value."""
@@ -22,6 +26,13 @@ class Target(msgspec.Struct, frozen=True):
 
     size: Size
     scale_to: Size
+
+
+class Between(msgspec.Struct, frozen=True):
+    """The core's id of an upscaler, and its file where it has one."""
+
+    id: str
+    file: UpscalerRef | None = None
 
 
 def target_of(request: wire.Txt2Img, first: Size, settings: A1111Settings) -> Target:
@@ -60,22 +71,18 @@ def sampling_of(request: wire.Txt2Img, base: Sampling) -> Sampling:
     return Sampling(sampler, asked)
 
 
-def upscaler_of(request: wire.Txt2Img, offered: tuple[str, ...]) -> str:
-    """Return the core's id of the upscaler.
+def upscaler_of(request: wire.Txt2Img, offered: Sequence[Upscaler], options: OptionValues) -> Between:
+    """Return what enlarges between the passes.
 
     Raises:
-        Refused, Unsupported: unknown, or known and not offered yet.
+        Refused: it is not there.
     """
     name = request.hr_upscaler
-    if name is None:
-        return "latent"
-    if name in LATENT_UPSCALERS:
-        return LATENT_UPSCALERS[name]
+    if name is None or name in LATENT_UPSCALERS:
+        return Between(LATENT_UPSCALERS[name] if name is not None else "latent")
     if name in PIXEL_UPSCALERS:
-        return PIXEL_UPSCALERS[name]
-    if name in offered:
-        raise Unsupported.of("hr_upscaler", f"the upscaler {name!r} is not offered yet")
-    raise Refused.raised("Exception", f"could not find upscaler named {name}")
+        return Between(PIXEL_UPSCALERS[name])
+    return Between("none", named(name, offered, "Exception").reference(options))
 
 
 def strength_of(request: wire.Txt2Img) -> float:

@@ -1,7 +1,7 @@
 """The lists that clients fill their menus with, from cards, settings and A1111's tables.
 
-Differences that are meant: upscalers are those that work here; face restorers and scripts are
-none until they do something; `model_path` names no download addresses.
+Differences that are meant: upscalers and Real-ESRGAN models are those whose files are there, so `model_path` names no
+download addresses; there are no face restorers; scripts are those that work here.
 """
 
 import json
@@ -14,6 +14,7 @@ from compat.a1111.checkpoints import model_name, short_hash, title
 from compat.a1111.networks import lora_alias
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import Style
+from compat.a1111.upscalers import CLASS_NAMES, REALESRGAN, Upscaler
 from server.core.memory import RAM
 from server.core.models import ModelCard
 from server.service.service import MemoryView
@@ -53,9 +54,26 @@ def schedulers() -> list[wire.SchedulerItem]:
     ]
 
 
-def upscalers() -> list[wire.UpscalerItem]:
+def upscalers(known: Iterable[Upscaler]) -> list[wire.UpscalerItem]:
     """Return `upscalers`: None first, as clients count on."""
-    return [wire.UpscalerItem(name=name) for name in names.PIXEL_UPSCALERS]
+    return [
+        wire.UpscalerItem(
+            name=one.name,
+            model_name=CLASS_NAMES.get(one.folder),
+            model_path=None if one.card is None else one.card.files[0],
+            scale=one.scale,
+        )
+        for one in known
+    ]
+
+
+def realesrgan_models(known: Iterable[Upscaler]) -> list[wire.ScaledModelItem]:
+    """Return `realesrgan-models`: the files of Real-ESRGAN's releases that are there."""
+    return [
+        wire.ScaledModelItem(name=one.name, path=one.card.files[0], scale=int(one.scale))
+        for one in known
+        if one.card is not None and one.card.stem in REALESRGAN
+    ]
 
 
 def latent_upscalers() -> list[wire.NameItem]:

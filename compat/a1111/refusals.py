@@ -1,6 +1,6 @@
 """Mistakes that A1111 words itself: the same words, but never its status 500 for what the caller did wrong."""
 
-from server.core.errors import BadRequest, UnknownModel
+from server.core.errors import BadImage, BadRequest, UnknownModel
 
 
 class Refused(BadRequest):
@@ -33,3 +33,8 @@ class NotHere(BadRequest):
 def unknown_checkpoint(name: str) -> UnknownModel:
     """Return the error for a checkpoint that is not there, in A1111's words."""
     return UnknownModel(f"model {name!r} not found", model=name, close=[])
+
+
+def bad_image(error: BadImage) -> Refused:
+    """Return the error for a picture that the worker could not use: A1111's words where it is none at all."""
+    return Refused.http("Invalid encoded image" if error.fact("reason") == "unreadable" else error.message)

@@ -8,7 +8,7 @@ from litestar.params import FromQuery, JSONBody
 
 from compat.a1111 import listings, pnginfo, wire
 from compat.a1111.body import LenientRequest, reading
-from compat.a1111.door import Door
+from compat.a1111.door import Door, Made
 from compat.a1111.errors import reply
 from compat.a1111.progress import Clock, pictures_of, progress, task_progress
 from compat.a1111.refusals import NotHere
@@ -26,7 +26,6 @@ API = "/sdapi/v1"
 IGNORED_HEADER = "x-hearth-ignored"
 
 NOT_OFFERED = {
-    "/img2img": "img2img",
     "/extra-single-image": "upscaling a picture",
     "/extra-batch-images": "upscaling pictures",
     "/interrogate": "captioning a picture",
@@ -74,18 +73,24 @@ def _null() -> Response[bytes]:
     return Response(b"null", status_code=200, media_type="application/json")
 
 
+def _made(made: Made) -> Response[wire.ImagesAnswer]:
+    return Response(made.answer, headers={IGNORED_HEADER: ", ".join(made.ignored)} if made.ignored else {})
+
+
 def _making(door: Door) -> list[HTTPRouteHandler]:
     @post("/txt2img", status_code=200, request_class=reading(wire.Txt2Img), summary="Make pictures from a prompt")
     async def txt2img(data: JSONBody[wire.Txt2Img], request: AnyRequest) -> Response[wire.ImagesAnswer]:
-        made = await unless_disconnected(request, door.txt2img(data, owner_of(request)))
-        headers = {IGNORED_HEADER: ", ".join(made.ignored)} if made.ignored else {}
-        return Response(made.answer, headers=headers)
+        return _made(await unless_disconnected(request, door.txt2img(data, owner_of(request))))
+
+    @post("/img2img", status_code=200, request_class=reading(wire.Img2Img), summary="Make pictures from pictures")
+    async def img2img(data: JSONBody[wire.Img2Img], request: AnyRequest) -> Response[wire.ImagesAnswer]:
+        return _made(await unless_disconnected(request, door.img2img(data, owner_of(request))))
 
     @post("/png-info", status_code=200, request_class=reading(wire.PngInfoRequest), summary="Read a picture's texts")
     async def png_info(data: JSONBody[wire.PngInfoRequest]) -> wire.PngInfoAnswer:
         return pnginfo.describe(data.image, door.styles.all().values())
 
-    return [txt2img, png_info]
+    return [txt2img, img2img, png_info]
 
 
 def _controlling(door: Door) -> list[HTTPRouteHandler]:

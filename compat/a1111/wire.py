@@ -70,13 +70,69 @@ class Txt2Img(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Img2Img(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of `POST /sdapi/v1/img2img`, as far as its refusal needs it."""
+    """Body of `POST /sdapi/v1/img2img`: every field is optional but `init_images`, unknown ones are ignored."""
 
+    prompt: str | None = ""
+    negative_prompt: str | None = ""
+    styles: list[str] | None = None
+    seed: int | None = -1
+    subseed: int | None = -1
+    subseed_strength: float | None = 0
+    seed_resize_from_h: int | None = -1
+    seed_resize_from_w: int | None = -1
+    sampler_name: str | None = None
+    scheduler: str | None = None
+    batch_size: int | None = 1
+    n_iter: int | None = 1
+    steps: int | None = 50
+    cfg_scale: float | None = 7.0
+    width: int | None = 512
+    height: int | None = 512
+    restore_faces: bool | None = None
+    tiling: bool | None = None
+    do_not_save_samples: bool | None = False
+    do_not_save_grid: bool | None = False
+    eta: float | None = None
+    denoising_strength: float = 0.75
+    s_min_uncond: float | None = None
+    s_churn: float | None = None
+    s_tmax: float | None = None
+    s_tmin: float | None = None
+    s_noise: float | None = None
+    override_settings: dict[str, Any] | None = None
+    override_settings_restore_afterwards: bool | None = True
+    refiner_checkpoint: str | None = None
+    refiner_switch_at: float | None = None
+    disable_extra_networks: bool | None = False
+    firstpass_image: str | None = None
+    comments: dict[str, Any] | None = None
     init_images: list[Any] | None = None
+    resize_mode: int | None = 0
+    image_cfg_scale: float | None = None
+    mask: str | None = None
+    mask_blur_x: int | None = 4
+    mask_blur_y: int | None = 4
+    mask_blur: int | None = None
+    mask_round: bool | None = True
+    inpainting_fill: int | None = 0
+    inpaint_full_res: bool | None = True
+    inpaint_full_res_padding: int | None = 0
+    inpainting_mask_invert: int | None = 0
+    initial_noise_multiplier: float | None = None
+    latent_mask: str | None = None
+    force_task_id: str | None = None
+    sampler_index: str = "Euler"
+    include_init_images: bool = False
+    script_name: str | None = None
+    script_args: list[Any] = []
+    send_images: bool = True
+    save_images: bool = False
+    alwayson_scripts: dict[str, Any] = {}
+    infotext: str | None = None
 
 
 class ImagesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of txt2img. `images` are base64 without a data prefix; `info` is JSON in a string."""
+    """Answer of txt2img and img2img. `images` are base64 without a data prefix; `info` is JSON in a string."""
 
     images: list[str]
     parameters: dict[str, Any]

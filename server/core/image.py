@@ -14,6 +14,9 @@ NoiseSource = Literal["device", "cpu", "philox"]
 Emphasis = Literal["original", "no_norm", "ignore", "none"]
 ResizeMode = Literal["stretch", "crop", "fill", "latent"]
 MaskedContent = Literal["fill", "original", "noise", "nothing"]
+ControlMode = Literal["balanced", "prompt", "control"]
+ControlFit = Literal["stretch", "crop", "fill"]
+ControlPasses = Literal["both", "first", "second"]
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -162,8 +165,9 @@ class InitImages(msgspec.Struct, frozen=True, kw_only=True):
 
     `strength` is the share of noise put on them; `exact_steps` does all steps within that share instead of the last
     steps of a whole schedule. `resize` brings them to the request's size (`latent`: once they are encoded), enlarging
-    by `upscaler` (`none` = Lanczos). `background` is the colour behind transparent pixels (red, green, blue). `noise_multiplier` is a factor on the first
-    noise. `match_colours` gives the result the colours of the picture it came from.
+    by `upscaler` (`none` = Lanczos). `background` is the colour behind transparent pixels (red, green, blue).
+    `noise_multiplier` is a factor on the first noise. `match_colours` gives the result the colours of the picture it
+    came from.
 
     For checkpoints that see the picture: `mask_weight` is how far the masked part is hidden from inpainting models,
     `picture_scale` how strongly pix2pix models follow the picture (None, 1 = as the prompt guides).
@@ -198,9 +202,56 @@ class EmbeddingRef(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
+class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a picture becomes a map for a ControlNet (`server.engines.image.preprocess` has the table of modules).
+
+    `resolution` is the map's short side in pixels. What the thresholds mean is the module's business. `seed` is for
+    modules that throw dice.
+    """
+
+    module: str = "none"
+    resolution: int = 512
+    threshold_a: float = 0.0
+    threshold_b: float = 0.0
+    seed: int = 0
+
+
+class ControlUnit(msgspec.Struct, frozen=True, kw_only=True):
+    """A control model at work: its file, the picture that it follows, when and how strongly.
+
+    `image` None is the first picture of `InitImages`, with its mask and its way of resizing. `mask` marks what
+    inpainting modules leave open; for other modules it takes the picture's place. `fit` brings the map to the size of
+    the latents; `pixel_perfect` makes it at the resolution that needs no enlarging. `crop_to_mask` cuts it like the
+    picture of an `only_masked` job.
+
+    The unit acts in steps between the shares `start` and `end` of a pass, in the passes that `passes` names. `weight`
+    is a factor on what it adds; the modes `prompt` and `control` weaken the coarser layers, and `control` leaves the
+    negative prompt alone. `layer_weights` take the place of all that. `region` is a mask outside of which the unit
+    does not act. `return_map` asks for the map beside the pictures.
+    """
+
+    name: str
+    path: str
+    image: bytes | None = None
+    mask: bytes | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: ControlMode = "balanced"
+    fit: ControlFit = "crop"
+    pixel_perfect: bool = False
+    passes: ControlPasses = "both"
+    layer_weights: tuple[float, ...] = ()
+    region: bytes | None = None
+    crop_to_mask: bool = True
+    return_map: bool = True
+
+
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     """Pictures from a prompt: `batches` times `batch_size` of them.
 
+    `vae` is a file whose VAE is used instead of the loaded one (a checkpoint's own file: that with which it came).
     `embeddings` are those that may occur in the prompts. `preview_every` model calls a small preview is made
     (0 = never).
     """
@@ -216,6 +267,8 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     batches: int = 1
     hires: HiresPass | None = None
     init: InitImages | None = None
+    vae: str | None = None
+    control: tuple[ControlUnit, ...] = ()
     adapters: tuple[LoraRef, ...] = ()
     embeddings: tuple[EmbeddingRef, ...] = ()
     tiling: bool = False
@@ -263,13 +316,15 @@ class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finish
     """The job's last event. `notes` tell the caller what was left out and why.
 
     `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length. `blank_mask`: the mask masked
-    nothing where only the masked part was wanted, so that it was left out.
+    nothing where only the masked part was wanted, so that it was left out. `maps` are those that control units return,
+    as PNG.
     """
 
     reason: Literal["complete", "stopped"]
     notes: tuple[str, ...] = ()
     padded: bool = False
     blank_mask: bool = False
+    maps: tuple[bytes, ...] = ()
 
 
 ImageEvent = ImageStarted | StepDone | Preview | ImageReady | ImageFinished

@@ -7,7 +7,7 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
-from server.core.pixels import GridRequest, JoinRequest, SplitRequest, UpscaleRequest
+from server.core.pixels import GridRequest, JoinRequest, MapRequest, PoseRequest, SplitRequest, UpscaleRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -37,6 +37,8 @@ Work = (
     | GridRequest
     | SplitRequest
     | JoinRequest
+    | MapRequest
+    | PoseRequest
 )
 
 

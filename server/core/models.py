@@ -131,7 +131,11 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
 
     `device` is `auto`, `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`; `dtype` is `auto`, `float32`, `float16`, `bfloat16`;
     `threads` 0 = the library's choice. `vae` is a file that replaces the checkpoint's own VAE. `allow_pickle` lets
-    `.ckpt` files be read (weights only). `offload` is `none`, `medium` (one part on the device at a time) or `low`.
+    `.ckpt` files be read (weights only). `offload` is `none` (or `high`: all parts stay on the device), `medium` (one
+    part at a time), `low` (one block of the UNet at a time), or `auto`: what fits; `sdxl_offload` holds for SDXL models
+    in its place. `spares` maps a family (`sd1`, `sd2`, `sdxl`, `sdxl_refiner`) to a checkpoint that lends the VAE or
+    text encoder which another one lacks. `memory_limit` is how many bytes the model and one job may take together
+    where it runs, 0 = what is there.
     """
 
     device: str = "auto"
@@ -140,7 +144,10 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
     threads: int = 0
     vae: str | None = None
     allow_pickle: bool = False
-    offload: str = "none"
+    offload: str = "auto"
+    sdxl_offload: str = ""
+    spares: dict[str, str] = {}
+    memory_limit: int = 0
 
 
 LoadSettings = TextSettings | ImageSettings

@@ -9,16 +9,17 @@ from typing import Literal
 
 import msgspec
 
-from server.core.image import Size
+from server.core.image import Preprocessing, Size
 
-BUILT_IN = "built-in-pixels"
+BUILT_IN = "/pixels"
+"""No file can have this name: those are relative to their folder."""
 
 Kernel = Literal["none", "lanczos", "nearest"]
 Rgb = tuple[int, int, int]
 
 
 class UpscaleRequest(msgspec.Struct, frozen=True, kw_only=True, tag="upscale"):
-    """Pictures enlarged by one upscaler, each by `factor`, or to cover `size`, which `crop` then cuts out of the middle.
+    """Pictures enlarged by one upscaler, each by `factor`, or to cover `size`; `crop` then cuts that out of the middle.
 
     `model` is an upscaler's id, or BUILT_IN, which enlarges by `kernel` (`none` leaves pictures as they are). Networks
     work on tiles of `tile` pixels with `overlap` pixels in common, 0 = the whole picture at once. `under` holds for
@@ -79,4 +80,20 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
     model: str = BUILT_IN
 
 
-PixelWork = UpscaleRequest | GridRequest | SplitRequest | JoinRequest
+class MapRequest(msgspec.Struct, frozen=True, kw_only=True, tag="map"):
+    """The map that a preprocessing module makes of each picture; `masks` are none, or one for each of them."""
+
+    pictures: tuple[bytes, ...]
+    preprocessing: Preprocessing
+    masks: tuple[bytes, ...] = ()
+    model: str = BUILT_IN
+
+
+class PoseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="pose"):
+    """People drawn as sticks from their joints. `poses` are JSON texts in OpenPose's format, one for each picture."""
+
+    poses: tuple[bytes, ...]
+    model: str = BUILT_IN
+
+
+PixelWork = UpscaleRequest | GridRequest | SplitRequest | JoinRequest | MapRequest | PoseRequest

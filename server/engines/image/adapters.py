@@ -12,7 +12,7 @@ from torch import nn
 
 from server.core.errors import LoadFailed
 from server.core.image import LoraRef
-from server.engines.image.checkpoint import Checkpoint
+from server.engines.image.loaded import Checkpoint
 from server.engines.image.lora import Layer, layers, read_groups
 from server.engines.image.lora_kinds import change
 
@@ -42,7 +42,7 @@ class Adapters:
     def clear(self) -> None:
         """Put all original weights back."""
         for parameter, original in self._originals.items():
-            parameter.data = original
+            parameter.data = original.to(parameter.device)
         self._originals.clear()
         self._merged = ()
         self._notes = ()
@@ -80,7 +80,9 @@ class Adapters:
     def _change(self, parameter: nn.Parameter, delta: torch.Tensor | None, multiplier: float) -> None:
         if delta is None or delta.numel() != parameter.numel():
             return
-        self._originals.setdefault(parameter, parameter.data)
+        if parameter not in self._originals:
+            # Kept in RAM: a device that the model just fits on has no room for a second copy.
+            self._originals[parameter] = parameter.data.to("cpu")
         parameter.data = (parameter.data + delta.reshape(parameter.shape) * multiplier).to(parameter.dtype)
 
 

@@ -91,30 +91,47 @@ def from_noise(denoise: Denoise, table: SigmaTable, alphas: torch.Tensor, noise:
     return Course(start=noise.first() * schedule[0], run=run, steps=len(schedule) - 1)
 
 
-def from_latent(
-    denoise: Denoise,
-    table: SigmaTable,
-    alphas: torch.Tensor,
-    noise: NoiseSource,
-    latent: torch.Tensor,
-    strength: float,
-) -> Course:
-    """Begin with `latent` and the share `strength` of noise, and do exactly `denoise.steps` model steps.
+@dataclass(frozen=True)
+class Entry:
+    """Where in a schedule a pass begins that starts from latents: `strength` is the share of noise put on them.
 
-    The schedule is longer by 1 / strength and only its tail is used (a1111-api.md 2.11 and 2.12). With strength 0
-    nothing is done.
+    `exact`: all of the request's steps are made within that share, on a schedule that is longer by 1 / strength;
+    otherwise the last steps of a schedule of so many steps are. `noise_factor` scales the noise.
+    """
+
+    strength: float
+    exact: bool = True
+    noise_factor: float = 1.0
+
+    def count(self, steps: int) -> tuple[int, int]:
+        """Return (steps of the whole schedule, the step of it counted from its end that is begun at)."""
+        share = min(self.strength, ALMOST_ALL)
+        if not self.exact:
+            return steps, int(share * steps)
+        return (int(steps / share) if share > 0 else 0), steps - 1
+
+
+def from_latent(
+    denoise: Denoise, table: SigmaTable, alphas: torch.Tensor, noise: NoiseSource, latent: torch.Tensor, entry: Entry
+) -> Course:
+    """Begin with `latent` [batch, C, h, w] and noise on it (a1111-api.md 2.11 and 2.12).
+
+    An exact entry of strength 0 makes no step, an inexact one still makes one.
 
     Raises:
         InvalidValue: strength 0 with a sampler by time, whose schedule has no end to begin at.
     """
-    total = int(denoise.steps / min(strength, ALMOST_ALL)) if strength > 0 else 0
+    total, begun = entry.count(denoise.steps)
     if sampler_of(denoise).kind == "timestep":
         if total == 0:
             raise InvalidValue.of("strength", f"the sampler {denoise.sampler!r} needs a strength above 0")
-        return _timed_course(denoise, alphas, noise, latent, timesteps(total))
+        return _timed_course(denoise, alphas, _first(noise, entry), latent, timesteps(total), begun, noise)
     schedule = _schedule(denoise, table, total)
-    tail = schedule[max(total - denoise.steps, 0) :]
-    start = latent + noise.first() * tail[0]
+    tail = schedule[max(total - begun - 1, 0) :]
+    drawn = _first(noise, entry)
+    start = latent + drawn * tail[0]
+    if denoise.extra_noise > 0:
+        start = start + drawn * denoise.extra_noise
     run = _run(denoise, noise, alphas, sigmas=tail, schedule=schedule)
     return Course(start=start, run=run, steps=len(tail) - 1)
 
@@ -148,12 +165,25 @@ def check_numbers(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _first(noise: NoiseSource, entry: Entry) -> torch.Tensor:
+    drawn = noise.first()
+    return drawn if entry.noise_factor == 1.0 else drawn * entry.noise_factor
+
+
 def _timed_course(
-    denoise: Denoise, alphas: torch.Tensor, noise: NoiseSource, latent: torch.Tensor, times: tuple[int, ...]
+    denoise: Denoise,
+    alphas: torch.Tensor,
+    drawn: torch.Tensor,
+    latent: torch.Tensor,
+    times: tuple[int, ...],
+    begun: int,
+    noise: NoiseSource,
 ) -> Course:
-    reached = min(denoise.steps, len(times)) - 1
+    reached = min(begun, len(times) - 1)
     alpha = alphas[times[reached]].to(latent.device)
-    start = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise.first()
+    start = alpha.sqrt() * latent + (1 - alpha).sqrt() * drawn
+    if denoise.extra_noise > 0:
+        start = start + drawn * denoise.extra_noise * alpha.sqrt()
     run = _run(denoise, noise, alphas, timesteps=times[:reached], resumed=True)
     return Course(start=start, run=run, steps=max(reached - 1, 1))
 

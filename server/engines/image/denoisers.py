@@ -22,22 +22,24 @@ _CONSISTENCY_TIME_SCALE = 10.0
 class Condition:
     """What the rows of a UNet call are conditioned on.
 
-    `text` is [rows, tokens, width]; SDXL models have a `vector` [rows, n] too.
+    `text` is [rows, tokens, width]. SDXL models have a `vector` [rows, n] too: the pooled text, then sizes as plain
+    numbers. Inpainting and InstructPix2Pix models have an `image` [rows, extra channels, h, w], which the UNet gets
+    beside the latents.
     """
 
     text: torch.Tensor
     vector: torch.Tensor | None = None
+    image: torch.Tensor | None = None
 
     def rows(self, rows: slice) -> "Condition":
         """Return some of the rows."""
-        return Condition(self.text[rows], None if self.vector is None else self.vector[rows])
+        return Condition(self.text[rows], _some_rows(self.vector, rows), _some_rows(self.image, rows))
 
     def joined(self, other: "Condition") -> "Condition":
         """Return these rows, then those of `other`, which has as many tokens."""
-        vector = None
-        if self.vector is not None and other.vector is not None:
-            vector = torch.cat([self.vector, other.vector])
-        return Condition(torch.cat([self.text, other.text]), vector)
+        return Condition(
+            torch.cat([self.text, other.text]), _both(self.vector, other.vector), _both(self.image, other.image)
+        )
 
 
 class UNet(Protocol):
@@ -153,6 +155,14 @@ def denoised_from(out: torch.Tensor, x: torch.Tensor, sigma: torch.Tensor, predi
         return x + out * _rows(-sigma, x)
     variance = sigma**2 + 1.0
     return out * _rows(-sigma / variance**0.5, x) + x * _rows(1.0 / variance, x)
+
+
+def _some_rows(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _both(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return None if one is None or other is None else torch.cat([one, other])
 
 
 def _rows(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -14,17 +14,21 @@ from server.core.jobs import Event, Work
 from server.core.memory import Footprint
 from server.core.models import ImageSettings, LoadedFacts, LoadSettings, ModelCard
 from server.engines.base import JobControl, OneAtATime, Report
-from server.engines.image import checkpoint, denoise, placement
+from server.engines.image import checkpoint, denoise, placement, prediction
 from server.engines.image.adapters import Adapters
 from server.engines.image.clip.tokenizer import load_tokenizer
-from server.engines.image.denoisers import Condition
 from server.engines.image.embeddings import EmbeddingShelf
 from server.engines.image.hires import UPSCALERS
+from server.engines.image.loaded import Checkpoint
 from server.engines.image.picture_job import Parts, PictureJob
+from server.engines.image.request_checks import check_init
 from server.engines.image.schedules import SCHEDULES
 from server.engines.image.seeds import NoiseSource
-from server.engines.image.text_encoding import TextEncoder
+from server.engines.image.text_stack import TextStack
+from server.engines.image.unet_call import UNetCall
+from server.engines.image.upscaling.lending import Lender
 from server.engines.image.vae import Vae
+from server.engines.image.vae_choice import with_room, with_vae
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,20 @@ CELL = 8
 LARGEST_SIDE = 16_384
 MOST_STEPS = 10_000
 MOST_PICTURES = 1_000
+
+NUMBERS = (
+    "cfg_scale",
+    "churn",
+    "tmin",
+    "tmax",
+    "noise",
+    "sigma_min",
+    "sigma_max",
+    "rho",
+    "min_uncond",
+    "extra_noise",
+)
+"""Fields of `Denoise` that may be any finite number."""
 
 
 class DiffusionLoader:
@@ -55,13 +73,15 @@ class DiffusionLoader:
                 allow_pickle=settings.allow_pickle,
                 report=report,
             )
-            placement.place(loaded.modules(), place)
+            placement.place(loaded, place)
         report(1.0)
         logger.info("model=%s loaded in %.1f s on %s", card.id, time.perf_counter() - begun, place.device)
         measured = placement.footprint(
             loaded.modules(), place, widest=loaded.vae.config.block_out_channels[0], base=base
         )
-        return DiffusionEngine(loaded, place, measured, allow_pickle=settings.allow_pickle)
+        measured = with_room(measured, loaded.vae, place)
+        source = settings.vae or card.files[0]
+        return DiffusionEngine(loaded, place, measured, allow_pickle=settings.allow_pickle, vae_source=source)
 
 
 class DiffusionEngine(OneAtATime):
@@ -74,8 +94,11 @@ class DiffusionEngine(OneAtATime):
         measured: Footprint,
         *,
         allow_pickle: bool,
+        vae_source: str = "",
     ) -> None:
         super().__init__()
+        self._allow_pickle = allow_pickle
+        self._vae_source = vae_source
         self._placement = place
         self._parts: Parts | None = _parts(loaded, place, allow_pickle=allow_pickle)
         self.facts = LoadedFacts(
@@ -96,6 +119,7 @@ class DiffusionEngine(OneAtATime):
         _check_denoise(work.denoise)
         _check_range("batch_size", work.batch_size, 1, MOST_PICTURES)
         _check_range("batches", work.batches, 1, MOST_PICTURES)
+        check_init(work)
         NoiseSource(work.seeds, (0, work.batch_size * work.batches - 1), (1, 1, 1))
         if self._parts is not None:
             _check_range("clip_skip", work.text.clip_skip, 1, self._parts.text.layers)
@@ -113,7 +137,9 @@ class DiffusionEngine(OneAtATime):
         if self._parts is None or not isinstance(work, ImageRequest):
             raise Unsupported.of("model", "this engine is closed or was asked for text")
         with placement.memory_errors(self._placement):
-            yield from PictureJob(self._parts, work, control).events()
+            chosen = None if work.vae == self._vae_source else work.vae
+            with with_vae(self._parts, chosen, allow_pickle=self._allow_pickle) as parts:
+                yield from PictureJob(parts, work, control).events()
 
     def close(self) -> None:
         """Free the model."""
@@ -122,42 +148,27 @@ class DiffusionEngine(OneAtATime):
         placement.release(self._placement)
 
 
-class _UNetCall:
-    """The UNet as denoisers call it: float32 outside, its own dtype inside."""
-
-    def __init__(self, loaded: checkpoint.Checkpoint, dtype: torch.dtype) -> None:
-        self._unet = loaded.unet
-        self._dtype = dtype
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """Run the network once, without gradients."""
-        with torch.no_grad():
-            out: torch.Tensor = self._unet(
-                x.to(self._dtype), t, encoder_hidden_states=condition.text.to(self._dtype), return_dict=False
-            )[0]
-        return out.float()
-
-
-def _parts(loaded: checkpoint.Checkpoint, place: placement.Placement, *, allow_pickle: bool) -> Parts:
+def _parts(loaded: Checkpoint, place: placement.Placement, *, allow_pickle: bool) -> Parts:
     tokenizer = load_tokenizer()
-    text = TextEncoder(loaded.text_encoder, tokenizer, place.device)
+    text = TextStack(loaded.texts, tokenizer, loaded.family, place.seats, place.device)
     dtype = place.precision.model
     return Parts(
         text=text,
-        text_module=loaded.text_encoder,
         unet_module=loaded.unet,
         vae_module=loaded.vae,
         diffusion=denoise.Diffusion(
-            unet=_UNetCall(loaded, dtype),
+            unet=UNetCall(loaded.unet, loaded.family, dtype, place.seats),
             alphas=loaded.alphas_cumprod,
-            prediction="v" if loaded.velocity else "eps",
+            prediction=loaded.prediction or "eps",
             # A1111 1.10 gives the UNet float16 times when it runs in half precision.
             time_dtype=torch.float32 if dtype == torch.float32 else torch.float16,
         ),
         vae=Vae(loaded.vae, place, loaded.latent_scale),
         adapters=Adapters(loaded, allow_pickle=allow_pickle),
-        embeddings=EmbeddingShelf(tokenizer, text.width, allow_pickle=allow_pickle),
+        embeddings=EmbeddingShelf(tokenizer, text.widths, allow_pickle=allow_pickle),
         placement=place,
+        upscalers=Lender(place, allow_pickle=allow_pickle),
+        inputs=loaded.picture_inputs,
     )
 
 
@@ -171,7 +182,7 @@ def _check_denoise(asked: Denoise) -> None:
     if asked.schedule not in SCHEDULES:
         raise InvalidValue.of("schedule", f"no schedule {asked.schedule!r}; known are {', '.join(SCHEDULES)}")
     _check_range("steps", asked.steps, 1, MOST_STEPS)
-    for name in ("cfg_scale", "churn", "tmin", "tmax", "noise", "sigma_min", "sigma_max", "rho", "min_uncond"):
+    for name in NUMBERS:
         if not math.isfinite(getattr(asked, name)):
             raise InvalidValue.of(name, f"{name} must be a finite number")
     if asked.eta is not None and not math.isfinite(asked.eta):

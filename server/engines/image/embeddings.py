@@ -13,14 +13,22 @@ from server.engines.image.chunks import ROOM, Found
 from server.engines.image.clip.tokenizer import ClipTokenizer
 from server.engines.image.tensor_files import flat, is_pickle, load_pickle, open_tensors
 
+BOTH_ENCODERS = ("clip_l", "clip_g")
+"""Names of the vectors for SDXL's two text encoders, in their order."""
+
 
 @dataclass(frozen=True)
 class Embedding:
-    """Vectors [count, width] and the token ids of the name they stand for."""
+    """The token ids of a name, and the vectors it stands for: [count, width] for each text encoder of the model."""
 
     name: str
     ids: tuple[int, ...]
-    vectors: torch.Tensor
+    parts: tuple[torch.Tensor, ...]
+
+    @property
+    def count(self) -> int:
+        """Return how many tokens the vectors take the place of."""
+        return self.parts[0].shape[0]
 
 
 class EmbeddingIndex:
@@ -35,16 +43,19 @@ class EmbeddingIndex:
         """Return the embedding whose name's tokens stand at `position`."""
         for each in self._by_first.get(tokens[position], ()):
             if tuple(tokens[position : position + len(each.ids)]) == each.ids:
-                return Found(each.name, len(each.ids), each.vectors.shape[0])
+                return Found(each.name, len(each.ids), each.count)
         return None
 
 
 class EmbeddingShelf:
-    """Keeps the embeddings that jobs named, so that a file is read once as long as it does not change."""
+    """Keeps the embeddings that jobs named, so that a file is read once as long as it does not change.
 
-    def __init__(self, tokenizer: ClipTokenizer, width: int, *, allow_pickle: bool) -> None:
+    `widths` are the channels of a token in each text encoder of the model.
+    """
+
+    def __init__(self, tokenizer: ClipTokenizer, widths: tuple[int, ...], *, allow_pickle: bool) -> None:
         self._tokenizer = tokenizer
-        self._width = width
+        self._widths = widths
         self._allow_pickle = allow_pickle
         self._kept: dict[str, tuple[float, Embedding | str]] = {}
 
@@ -79,18 +90,19 @@ class EmbeddingShelf:
         if not ids:
             return "its name has no tokens"
         try:
-            vectors = read_vectors(path, allow_pickle=self._allow_pickle)
+            parts = read_vectors(path, allow_pickle=self._allow_pickle)
         except LoadFailed as error:
             return error.message
-        if vectors.shape[1] != self._width:
-            return f"its vectors have {vectors.shape[1]} values, the model's have {self._width}"
-        if vectors.shape[0] > ROOM:
-            return f"it has {vectors.shape[0]} vectors, a chunk holds {ROOM}"
-        return Embedding(ref.name, ids, vectors)
+        widths = tuple(part.shape[1] for part in parts)
+        if widths != self._widths:
+            return f"its vectors have {_sum(widths)} values, the model's have {_sum(self._widths)}"
+        if parts[0].shape[0] > ROOM:
+            return f"it has {parts[0].shape[0]} vectors, a chunk holds {ROOM}"
+        return Embedding(ref.name, ids, parts)
 
 
-def read_vectors(path: Path, *, allow_pickle: bool) -> torch.Tensor:
-    """Return the vectors [count, width] float32 of an embedding file.
+def read_vectors(path: Path, *, allow_pickle: bool) -> tuple[torch.Tensor, ...]:
+    """Return the vectors [count, width] float32 of an embedding file: one tensor, or for SDXL one an encoder.
 
     Raises:
         LoadFailed: the file holds something else, cannot be read, or is a pickle while those are not allowed.
@@ -99,14 +111,23 @@ def read_vectors(path: Path, *, allow_pickle: bool) -> torch.Tensor:
         tensors = _pickled(load_pickle(path, allow_pickle=allow_pickle))
     else:
         with open_tensors(path, allow_pickle=allow_pickle) as opened:
-            tensors = [opened.get(name) for name in opened.shapes]
-    if len(tensors) != 1 or tensors[0].ndim not in (1, 2) or not tensors[0].numel():
+            tensors = {name: opened.get(name) for name in opened.shapes}
+    both = all(name in tensors for name in BOTH_ENCODERS)
+    found = [tensors[name] for name in BOTH_ENCODERS] if both else list(tensors.values())
+    if len(found) != (2 if both else 1) or any(each.ndim not in (1, 2) or not each.numel() for each in found):
         raise LoadFailed(f"{path.name} holds no single list of vectors")
-    return torch.atleast_2d(tensors[0].detach()).to(torch.float32)
+    parts = tuple(torch.atleast_2d(each.detach()).to(torch.float32) for each in found)
+    if len({part.shape[0] for part in parts}) != 1:
+        raise LoadFailed(f"{path.name} has another number of vectors for each text encoder")
+    return parts
 
 
-def _pickled(tree: dict[str, Any]) -> list[torch.Tensor]:
+def _pickled(tree: dict[str, Any]) -> dict[str, torch.Tensor]:
     inner = tree.get("string_to_param")
     if isinstance(inner, dict):
-        return [value for value in inner.values() if isinstance(value, torch.Tensor)]
-    return list(flat(tree).values())
+        return {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
+    return flat(tree)
+
+
+def _sum(widths: tuple[int, ...]) -> str:
+    return " + ".join(map(str, widths))

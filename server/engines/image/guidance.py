@@ -6,11 +6,12 @@ negatives. Where prompt and negative prompt differ in tokens, two calls are made
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 
+from server.core.errors import Unsupported
 from server.engines.image.denoisers import Condition, Denoiser
 
 Evaluate = Callable[[torch.Tensor, torch.Tensor, Condition], torch.Tensor]
@@ -28,6 +29,12 @@ class Prompts:
     negative: Condition
     weights: tuple[tuple[float, ...], ...]
 
+    @property
+    def blind(self) -> Condition:
+        """The negative prompt without the picture that InstructPix2Pix models see."""
+        seen = self.negative.image
+        return replace(self.negative, image=None if seen is None else torch.zeros_like(seen))
+
 
 class Eps(NamedTuple):
     """Predicted noise [batch, C, h, w], guided and from the negative prompt alone."""
@@ -41,16 +48,18 @@ class GuidanceScale:
     """How strongly, and when, the negative prompt acts.
 
     Below the sigma (for timestep samplers: the time) `min_uncond` every second call leaves it out, or every call with
-    `min_uncond_all`.
+    `min_uncond_all`. `picture` is how strongly InstructPix2Pix models follow the picture they see: a third prediction,
+    without it, is made then, and the negative prompt never left out (Brooks et al. 2023, eq. 3).
     """
 
     scale: float
     min_uncond: float = 0.0
     min_uncond_all: bool = False
+    picture: float | None = None
 
     def leaves_out(self, call: int, level: float) -> bool:
         """Tell whether call number `call` (from 0) at that noise level goes without the negative prompt."""
-        return (call % 2 == 1 or self.min_uncond_all) and level < self.min_uncond
+        return self.picture is None and (call % 2 == 1 or self.min_uncond_all) and level < self.min_uncond
 
 
 class Guidance:
@@ -109,8 +118,20 @@ class Guidance:
         if is_left_out:
             out = evaluate(members, level.expand(len(members)), prompts.positive)
             return combine(out, out[firsts], prompts.weights, 1.0), out[firsts], out[firsts]
+        if self._scale.picture is not None:
+            return self._by_picture(evaluate, x, level, prompts, self._scale.picture)
         out, unconditional = self._both(evaluate, members, x, level, prompts)
         return combine(out, unconditional, prompts.weights, self._scale.scale), unconditional, out[firsts]
+
+    def _by_picture(
+        self, evaluate: Evaluate, x: torch.Tensor, level: torch.Tensor, prompts: Prompts, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Guide by prompt and picture: from nothing to the picture, from there to the prompt."""
+        if any(len(weights) != 1 for weights in prompts.weights):
+            raise Unsupported.of("prompt", "AND is not offered for checkpoints that follow a picture by a scale")
+        out, seeing = self._both(evaluate, x, x, level, prompts)
+        blind = evaluate(x, level.expand(len(x)), prompts.blind)
+        return blind + self._scale.scale * (out - seeing) + scale * (seeing - blind), blind, out
 
     def _both(
         self, evaluate: Evaluate, members: torch.Tensor, x: torch.Tensor, level: torch.Tensor, prompts: Prompts
@@ -151,4 +172,4 @@ def padded(condition: Condition, other: Condition, empty: torch.Tensor) -> Condi
     if missing <= 0:
         return condition
     filler = empty.to(condition.text).repeat(len(condition.text), missing, 1)
-    return Condition(torch.cat([condition.text, filler], dim=1), condition.vector)
+    return Condition(torch.cat([condition.text, filler], dim=1), condition.vector, condition.image)

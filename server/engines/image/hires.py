@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from server.core.errors import InvalidValue
-from server.core.image import HiresPass, Size
+from server.core.image import HiresPass, Size, UpscalerRef
+from server.engines.image.enlarging import PIXEL_FILTERS, Enlarger, enlarged_by, filter_named
 from server.engines.image.pictures import from_image, to_image
 from server.engines.image.vae import Vae
 
@@ -30,53 +30,44 @@ LATENT_MODES = {
     "latent_nearest_exact": LatentMode("nearest-exact"),
 }
 
-PIXEL_FILTERS = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST, "none": None}
-"""Filters that enlarge pixels; `none` leaves all to the final Lanczos resize."""
-
-MAX_ROUNDS = 3
-
 UPSCALERS = (*LATENT_MODES, *PIXEL_FILTERS)
 
 Between = Callable[[], torch.Generator | None]
 """Makes the generator from which the VAE's encoding is sampled."""
 
-
-def upscaled(latents: torch.Tensor, hires: HiresPass, vae: Vae, between: Between) -> torch.Tensor:
-    """Return latents [batch, C, h, w] at the size of the second pass, scaled and then cut to `hires.size`."""
-    mode = LATENT_MODES.get(hires.upscaler)
-    if mode is not None:
-        grown = _interpolated(latents, hires.scale_to, mode)
-    elif hires.upscaler in PIXEL_FILTERS:
-        noise = between()
-        pictures = [enlarged(to_image(vae.decode(latent)), hires.scale_to, hires.upscaler) for latent in latents]
-        grown = torch.stack([vae.encode(from_image(picture), noise) for picture in pictures])
-    else:
-        raise InvalidValue.of("upscaler", f"unknown upscaler {hires.upscaler!r}; known are {', '.join(UPSCALERS)}")
-    return _cut(grown, hires)
+Lend = Callable[[UpscalerRef], Enlarger]
+"""Opens an upscaler's file; raises LoadFailed."""
 
 
-def enlarged(image: Image.Image, size: Size, upscaler: str) -> Image.Image:
-    """Return the image at exactly `size`: enlarged by the upscaler to cover it, then by Lanczos.
+def no_files(wanted: UpscalerRef) -> Enlarger:
+    """Lend nothing."""
+    raise InvalidValue.of("upscaler", f"the upscaler {wanted.name!r} cannot be used here")
 
-    The upscaler works towards sides that are multiples of 8, so its result is mostly resized a second time.
+
+def upscaled(
+    latents: torch.Tensor, hires: HiresPass, vae: Vae, between: Between, lend: Lend = no_files
+) -> torch.Tensor:
+    """Return latents [batch, C, h, w] at the size of the second pass, scaled and then cut to `hires.size`.
+
+    Raises:
+        InvalidValue: no such upscaler.
+        LoadFailed: its file cannot be used.
     """
-    filter_ = PIXEL_FILTERS[upscaler]
-    factor = max(size.width / image.width, size.height / image.height)
-    if filter_ is not None and factor > 1:
-        image = _rounds(image, factor, filter_)
-    if image.size != (size.width, size.height):
-        image = image.resize((size.width, size.height), Image.Resampling.LANCZOS)
-    return image
+    mode = LATENT_MODES.get(hires.upscaler) if hires.upscaler_file is None else None
+    if mode is not None:
+        return _cut(_interpolated(latents, hires.scale_to, mode), hires)
+    enlarger = _enlarger(hires, lend)
+    noise = between()
+    pictures = [enlarged_by(to_image(vae.decode(latent)), hires.scale_to, enlarger) for latent in latents]
+    return _cut(torch.stack([vae.encode(from_image(picture), noise) for picture in pictures]), hires)
 
 
-def _rounds(image: Image.Image, factor: float, filter_: Image.Resampling) -> Image.Image:
-    """Enlarge until both sides have reached the wanted ones, floored to multiples of 8 (a1111-api.md 2.13)."""
-    wanted = (int(image.width * factor // 8 * 8), int(image.height * factor // 8 * 8))
-    for _ in range(MAX_ROUNDS):
-        if image.width >= wanted[0] and image.height >= wanted[1]:
-            break
-        image = image.resize((int(image.width * factor), int(image.height * factor)), filter_)
-    return image if image.size == wanted else image.resize(wanted, Image.Resampling.LANCZOS)
+def _enlarger(hires: HiresPass, lend: Lend) -> Enlarger | None:
+    if hires.upscaler_file is not None:
+        return lend(hires.upscaler_file)
+    if hires.upscaler not in PIXEL_FILTERS:
+        raise InvalidValue.of("upscaler", f"unknown upscaler {hires.upscaler!r}; known are {', '.join(UPSCALERS)}")
+    return filter_named(hires.upscaler)
 
 
 def _interpolated(latents: torch.Tensor, size: Size, mode: LatentMode) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from server.engines.image.checkpoint import Checkpoint, bare_text_model
+from server.engines.image.loaded import Checkpoint
 from server.engines.image.tensor_files import open_tensors
 
 SUFFIXES = (
@@ -20,6 +20,10 @@ SUFFIXES = (
 
 UNET_STARTS = ("lora_unet_", "lycoris_unet_", "lora_diffusion_model_", "diffusion_model_", "unet_")
 TEXT_STARTS = ("lora_te_text_model_", "lora_te1_text_model_", "lora_te_", "text_encoder_text_model_", "text_encoder_")
+SECOND_TEXT_STARTS = ("lora_te2_text_model_", "lora_te2_", "text_encoder_2_text_model_", "text_encoder_2_")
+
+TEXT_PARTS = {1: "text_", 2: "text2_"}
+"""Beginnings of our names by the number that LoRA files give a text encoder."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Layer:
 
 
 Layers = Mapping[str, Layer]
-"""Layers by `unet_...` and `text_...` names, with underscores for dots."""
+"""Layers by `unet_...`, `text_...` and `text2_...` names, with underscores for dots."""
 
 
 def layers(checkpoint: Checkpoint) -> Layers:
@@ -45,9 +49,13 @@ def layers(checkpoint: Checkpoint) -> Layers:
         layer = found.get("unet_" + new.rsplit(".", 1)[0].replace(".", "_"))
         if layer is not None:
             found["unet_" + old.rsplit(".", 1)[0].replace(".", "_")] = layer
-    for name, module in bare_text_model(checkpoint.text_encoder).named_modules():
-        if isinstance(getattr(module, "weight", None), nn.Parameter):
-            found["text_" + name.replace(".", "_")] = Layer(module, is_text=True)
+    for tower in checkpoint.texts:
+        start = TEXT_PARTS[tower.rule.adapter]
+        for name, module in tower.bare.named_modules():
+            if isinstance(getattr(module, "weight", None), nn.Parameter):
+                found[start + name.replace(".", "_")] = Layer(module, is_text=True)
+        if tower.projection is not None:
+            found[start + "text_projection"] = Layer(tower.projection, is_text=True)
     return found
 
 
@@ -65,6 +73,8 @@ def read_groups(path: Path, *, allow_pickle: bool) -> dict[str, dict[str, torch.
 def split_name(name: str) -> tuple[str | None, str]:
     """Split a tensor's name into layer and last name; the layer is None when it belongs to no known part.
 
+    Files that count text encoders call OpenCLIP-G the second, also where it is the only one.
+
     >>> split_name("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight")
     ('text_encoder_layers_0_mlp_fc1', 'lora_up')
     >>> split_name("unet.down_blocks.0.attentions.0.proj_in.lora_A.weight")
@@ -80,7 +90,7 @@ def split_name(name: str) -> tuple[str | None, str]:
 
 
 def _canonical(layer: str) -> str | None:
-    for starts, part in ((UNET_STARTS, "unet_"), (TEXT_STARTS, "text_")):
+    for starts, part in ((UNET_STARTS, "unet_"), (SECOND_TEXT_STARTS, TEXT_PARTS[2]), (TEXT_STARTS, TEXT_PARTS[1])):
         start = _first_start(layer, starts)
         if start is not None:
             return part + layer[len(start) :]

@@ -14,9 +14,14 @@ Each is scaled by `scale`, or alpha / rank, or 1; `dora_scale` then renormalises
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import torch
+from torch.nn import functional
+
+PLAIN_INPUTS = 4
+"""Input channels of a UNet that sees nothing but latents."""
 
 Group = Mapping[str, torch.Tensor]
 """The tensors of one layer by their last name, without `.weight`."""
@@ -47,9 +52,10 @@ def change(group: Group, weight: torch.Tensor) -> Change | None:
 
 def _finished(made: tuple[torch.Tensor, int | None], group: Group, weight: torch.Tensor) -> Change | None:
     delta, rank = made
-    if delta.numel() != weight.numel():
+    fitted = _fitted(delta, weight)
+    if fitted is None:
         return None
-    delta = delta.reshape(weight.shape)
+    delta = fitted
     if "bias" in group and group["bias"].numel() == weight.numel():
         delta = delta + group["bias"].reshape(weight.shape)
     delta = delta * _scale(group, rank)
@@ -57,6 +63,20 @@ def _finished(made: tuple[torch.Tensor, int | None], group: Group, weight: torch
         delta = _decomposed(delta, weight.to(torch.float32), group["dora_scale"])
     bias = group.get("diff_b", group.get("b_norm"))
     return Change(delta, bias)
+
+
+def _fitted(delta: torch.Tensor, weight: torch.Tensor) -> torch.Tensor | None:
+    """Return a change in the shape of its weight, None when it does not fit.
+
+    The first convolution of inpainting and InstructPix2Pix models has more inputs than LoRAs know; those stay.
+    """
+    if delta.numel() == weight.numel():
+        return delta.reshape(weight.shape)
+    if weight.ndim == 4 and weight.shape[1] > PLAIN_INPUTS:
+        known = (weight.shape[0], PLAIN_INPUTS, *weight.shape[2:])
+        if delta.numel() == prod(known):
+            return functional.pad(delta.reshape(known), (0, 0, 0, 0, 0, weight.shape[1] - PLAIN_INPUTS))
+    return None
 
 
 def _scale(group: Group, rank: int | None) -> float:

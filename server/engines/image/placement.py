@@ -4,8 +4,9 @@ import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from server.core.errors import LoadFailed, OutOfMemory
 from server.core.memory import RAM, Footprint, PoolId, vram
 from server.core.models import ImageSettings
-from server.engines.image.checkpoint import Precision
+from server.engines.image.offload import Mode, Move, Seats, move
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -25,12 +26,25 @@ WORKING_COPIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Precision:
+    """The dtypes to run in."""
+
+    model: torch.dtype
+    vae: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Device and precision of a model; `offload` keeps each part on the CPU but while it works."""
+    """Device and precision of a model, and how its parts share the device (`offload`; `moving` is how they move)."""
 
     device: torch.device
     precision: Precision
-    offload: bool
+    offload: Mode = "none"
+    moving: Move = move
+    seats: Seats = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seats", Seats(self.device, self.offload, self.moving))
 
     @property
     def pool(self) -> PoolId:
@@ -38,8 +52,21 @@ class Placement:
         return vram(self.device.index or 0) if self.device.type in ("cuda", "xpu") else RAM
 
 
-def choose(settings: ImageSettings) -> Placement:
-    """Turn the settings into a device and dtypes that exist here.
+class Placeable(Protocol):
+    """A loaded model as far as its place is concerned. This file knows no libraries of models: they load slowly."""
+
+    @property
+    def unet(self) -> nn.Module:
+        """Return the largest part."""
+        ...
+
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Return all parts in the order in which a picture needs them."""
+        ...
+
+
+def choose(settings: ImageSettings, offload: Mode = "none") -> Placement:
+    """Turn the settings into a device and dtypes that exist here; `offload` is the memory mode, which a CPU ignores.
 
     `auto` is the first accelerator, else the CPU; half precision on accelerators, float32 on the CPU.
 
@@ -49,28 +76,20 @@ def choose(settings: ImageSettings) -> Placement:
     device = _device(settings.device)
     model = _dtype(settings.dtype, torch.float32 if device.type == "cpu" else torch.float16)
     precision = Precision(model=model, vae=_dtype(settings.vae_dtype, model))
-    offload = settings.offload != "none" and device.type != "cpu"
-    return Placement(device=device, precision=precision, offload=offload)
+    return Placement(device=device, precision=precision, offload="none" if device.type == "cpu" else offload)
 
 
-def place(modules: Iterable[nn.Module], placement: Placement) -> None:
-    """Move modules to the device, unless they only visit it."""
-    if not placement.offload:
-        for module in modules:
-            module.to(placement.device)
+def place(loaded: Placeable, placement: Placement) -> None:
+    """Bring a checkpoint where it runs: on the device, or ready to visit it part by part."""
+    placement.seats.admit(loaded.modules())
+    placement.seats.split(loaded.unet)
 
 
 @contextmanager
 def visiting(module: nn.Module, placement: Placement) -> Iterator[None]:
-    """While it lasts, the module is on the device."""
-    if not placement.offload:
-        yield
-        return
-    module.to(placement.device)
-    try:
-        yield
-    finally:
-        module.to("cpu")
+    """While it lasts, the module is on the device; afterwards until another one wants to be."""
+    placement.seats.take(module)
+    yield
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,9 +24,13 @@ DAMAGED = (
 
 
 class Tensors(Protocol):
-    """An open file: the shapes of all its tensors, and one tensor at a time (on the CPU, in the file's dtype)."""
+    """An open file: the shapes of all its tensors, and one tensor at a time (on the CPU, in the file's dtype).
+
+    `metadata` are the strings of its header, if it has one.
+    """
 
     shapes: Shapes
+    metadata: Mapping[str, str]
 
     def get(self, name: str) -> torch.Tensor:
         """Return one tensor; it may be a view of the mapped file, so it is never written to."""
@@ -39,6 +43,7 @@ class SafeTensors:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.shapes: Shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+        self.metadata: Mapping[str, str] = handle.metadata() or {}
 
     def get(self, name: str) -> torch.Tensor:
         """Return one tensor as a view of the mapped file."""
@@ -52,6 +57,7 @@ class LoadedTensors:
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self._tensors = tensors
         self.shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.metadata: Mapping[str, str] = {}
 
     def get(self, name: str) -> torch.Tensor:
         """Return one tensor."""

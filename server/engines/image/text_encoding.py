@@ -1,62 +1,77 @@
-"""Chunks to text conditioning: CLIP with weights, clip skip and embeddings (a1111-api.md 2.10, level 5)."""
+"""Chunks to text conditioning with one encoder: weights, clip skip and embeddings (a1111-api.md 2.10, levels 4 and 5)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from server.core.image import Emphasis, TextEncoding
-from server.engines.image.checkpoint import bare_text_model
 from server.engines.image.chunks import Chunk, empty
 from server.engines.image.clip.tokenizer import ClipTokenizer
+from server.engines.image.layouts.family import TextRule
+from server.engines.image.text_tower import TextTower
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as one encoder or all of them give it: tokens [77 * chunks, width] float32, pooled [n] float32 or None."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None = None
 
 
 class TextEncoder:
     """Encodes chunks with one text model. Holds the vectors of embeddings, [vectors, width] by name."""
 
-    def __init__(self, model: CLIPTextModel, tokenizer: ClipTokenizer, device: torch.device) -> None:
+    def __init__(self, tower: TextTower, tokenizer: ClipTokenizer, device: torch.device) -> None:
         self.tokenizer = tokenizer
         self.vectors: Mapping[str, torch.Tensor] = {}
-        self._model = model
-        self._inner = bare_text_model(model)
+        self.tower = tower
         self._device = device
 
     @property
     def width(self) -> int:
         """Return the channels of a token."""
-        width: int = self._model.config.hidden_size
-        return width
+        return self.tower.width
 
-    @property
-    def layers(self) -> int:
-        """Return how many layers there are, so how far clip skip can go."""
-        layers: int = self._model.config.num_hidden_layers
-        return layers
+    def encode(self, texts: Sequence[Sequence[Chunk]], settings: TextEncoding) -> list[Encoded]:
+        """Return the conditioning of each text; all get the length of the longest.
 
-    def encode(self, texts: Sequence[Sequence[Chunk]], settings: TextEncoding) -> list[torch.Tensor]:
-        """Return the conditioning [77 * chunks, width] float32 of each text; all get the length of the longest.
-
-        The texts are one call of the encoder per chunk number: they share the emphasis factor.
+        The texts are one call of the encoder per chunk number: they share the emphasis factor. The pooled vector is
+        that of the first chunk and has no weights.
         """
         filler = empty(self.tokenizer)
-        rows = []
+        rows, pooled = [], None
         for number in range(max(len(text) for text in texts)):
             batch = [text[number] if number < len(text) else filler for text in texts]
-            rows.append(self._encode_batch(batch, settings))
-        return list(torch.cat(rows, dim=1))
+            hidden, first = self._encode_batch(batch, settings)
+            rows.append(hidden)
+            pooled = first if number == 0 else pooled
+        tokens = torch.cat(rows, dim=1)
+        return [Encoded(row, None if pooled is None else pooled[place]) for place, row in enumerate(tokens)]
 
-    def _encode_batch(self, batch: Sequence[Chunk], settings: TextEncoding) -> torch.Tensor:
-        """Return [batch, 77, width] float32."""
-        tokens = torch.tensor([chunk.tokens for chunk in batch], device=self._device)
+    def _encode_batch(
+        self, batch: Sequence[Chunk], settings: TextEncoding
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return [batch, 77, width] and the pooled [batch, n] or None, float32."""
+        rule = self.tower.rule
+        tokens = torch.tensor([self._ids(chunk) for chunk in batch], device=self._device)
         with torch.no_grad(), self._embedded(batch):
-            if settings.clip_skip > 1:
-                out = self._model(input_ids=tokens, output_hidden_states=True)
-                hidden = self._inner.get_submodule("final_layer_norm")(out.hidden_states[-settings.clip_skip])
-            else:
-                hidden = self._model(input_ids=tokens).last_hidden_state
+            states = self.tower(tokens, layer_from_end(rule, settings), rule.normed)
             weights = torch.tensor([chunk.weights for chunk in batch], dtype=torch.float32, device=self._device)
-            return emphasise(hidden.float(), weights, settings.emphasis)
+            # A1111's old mean is a float16 number where no float32 norm came before.
+            keeps = states.hidden.dtype == torch.float16 and not rule.normed
+            hidden = states.hidden if keeps else states.hidden.float()
+            hidden = emphasise(hidden, weights, settings.emphasis)
+        return hidden.float(), None if states.pooled is None else states.pooled.float()
+
+    def _ids(self, chunk: Chunk) -> tuple[int, ...]:
+        """Return the tokens of a chunk as this encoder is given them."""
+        if not self.tower.rule.zero_padding:
+            return chunk.tokens
+        end = chunk.tokens.index(self.tokenizer.end) + 1
+        return (*chunk.tokens[:end], *[0] * (len(chunk.tokens) - end))
 
     @contextmanager
     def _embedded(self, batch: Sequence[Chunk]) -> Iterator[None]:
@@ -69,18 +84,27 @@ class TextEncoder:
                     found[row, placed.offset : placed.offset + vectors.shape[0]] = vectors
             return found
 
-        hook = self._inner.get_submodule("embeddings.token_embedding").register_forward_hook(replace)
+        hook = self.tower.bare.get_submodule("embeddings.token_embedding").register_forward_hook(replace)
         try:
             yield
         finally:
             hook.remove()
 
 
+def layer_from_end(rule: TextRule, settings: TextEncoding) -> int:
+    """Return which hidden state counts, from the end (1 = last)."""
+    if rule.clip_skip == "always":
+        return max(settings.clip_skip, rule.from_end)
+    if rule.clip_skip == "asked" and settings.clip_skip_first:
+        return settings.clip_skip
+    return rule.from_end
+
+
 def emphasise(hidden: torch.Tensor, weights: torch.Tensor, emphasis: Emphasis) -> torch.Tensor:
     """Multiply each token of `hidden` [batch, 77, width] with its weight [batch, 77].
 
     `original` then scales the whole tensor back to the mean it had, unless the mean is zero and nothing can; `no_norm`
-    does not; the others change nothing.
+    does not; the others change nothing. The old mean has the precision of `hidden`, the new one is float32.
     """
     if emphasis not in ("original", "no_norm"):
         return hidden

@@ -22,6 +22,11 @@ class Vae:
         self._placement = placement
         self._scale = scale
 
+    @property
+    def scale(self) -> float:
+        """The factor between the encoder's numbers and latents."""
+        return self._scale
+
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the picture [3, h * 8, w * 8] float32 on the CPU, about -1 ... 1, of one latent [C, h, w].
 

@@ -175,3 +175,13 @@ def test_the_recorded_whole_answer() -> None:
     answer = from_core(plan, finished)
     assert answer.info == recording["response"]["info"]
     assert json.dumps(answer.parameters) == json.dumps(recording["response"]["parameters"])
+
+
+def test_the_vae_is_told() -> None:
+    given = context(vaes=(part("sub/good.vae.pt", ModelKind.VAE),))
+    plan = planned(given, override_settings={"sd_vae": "good.vae.pt"})
+    finished = Finished(pictures=[ready(0)], card=MODEL, timestamp="2", hashes=Hashes(vae="0123456789"))
+    answer = from_core(plan, finished)
+    told = json.loads(answer.info)
+    assert "Model: tiny, VAE hash: 0123456789, VAE: good.vae.pt" in told["infotexts"][0]
+    assert (told["sd_vae_name"], told["sd_vae_hash"]) == ("good.vae.pt", "0123456789")

@@ -214,13 +214,12 @@ def test_any_width_from_a_latent_cell_on_is_taken_as_it_is(width: int) -> None:
         ({"restore_faces": True}, "restore_faces"),
         ({"override_settings": {"face_restoration": True}}, "restore_faces"),
         ({"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}}, "override_settings.sd_noise_schedule"),
-        ({"override_settings": {"sd_vae": "good.safetensors"}}, "override_settings.sd_vae"),
         ({"prompt": "<lora:x:1:1:4>"}, "prompt"),
         ({"enable_hr": True, "hr_prompt": "a <lora:x:1>", "prompt": "a"}, "hr_prompt"),
     ],
 )
 def test_what_would_change_the_picture_is_refused(fields: dict[str, Any], param: str) -> None:
-    given = context(vaes=(part("sub/good.safetensors", ModelKind.VAE),), loras=(part("x.safetensors"),))
+    given = context(loras=(part("x.safetensors"),))
     with pytest.raises(Unsupported) as caught:
         planned(given, **fields)
     assert caught.value.fact("param") == param
@@ -280,3 +279,27 @@ def test_a_hypernetwork_that_is_there_is_refused() -> None:
     given = context(hypernetworks=(part("h.pt", ModelKind.HYPERNETWORK),))
     with pytest.raises(Unsupported):
         planned(given, prompt="<hypernet:h:1>")
+
+
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [
+        ("Automatic", None),
+        ("None", "/models/tiny.safetensors"),
+        ("good.safetensors", "/models/sub/good.safetensors"),
+        ("gone.safetensors", "/models/tiny.safetensors"),
+        (None, None),
+    ],
+)
+def test_the_vae(option: str | None, file: str | None) -> None:
+    """None and names that are unknown mean the checkpoint's own."""
+    given = context(
+        vaes=(part("sub/good.safetensors", ModelKind.VAE),),
+        model_file="/models/tiny.safetensors",
+        options=OptionValues({} if option is None else {"sd_vae": option}),
+    )
+    made = planned(given)
+    assert made.work.vae == file
+    assert (made.vae is not None) == (option == "good.safetensors")
+    stored = planned(given, override_settings={"sd_vae": "good.safetensors"})
+    assert stored.work.vae == "/models/sub/good.safetensors"

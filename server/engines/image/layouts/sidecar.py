@@ -6,7 +6,7 @@ Only numbers are taken from it; class names in it are never imported.
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 
@@ -18,7 +18,7 @@ SEARCHED_PARENTS = 4
 
 @dataclass(frozen=True)
 class Sidecar:
-    """None where the file does not say. `velocity` tells a v-prediction model."""
+    """None where the file does not say."""
 
     unet_heads: int | None = None
     unet_head_width: int | None = None
@@ -26,7 +26,7 @@ class Sidecar:
     latent_scale: float | None = None
     first_beta: float | None = None
     last_beta: float | None = None
-    velocity: bool = False
+    prediction: Literal["eps", "v"] | None = None
 
 
 def read(checkpoint: Path) -> Sidecar:
@@ -51,8 +51,22 @@ def read(checkpoint: Path) -> Sidecar:
         latent_scale=_number(params.get("scale_factor")),
         first_beta=_number(params.get("linear_start")),
         last_beta=_number(params.get("linear_end")),
-        velocity=params.get("parameterization") == "v",
+        prediction=_prediction(params),
     )
+
+
+def _prediction(params: dict[str, Any]) -> Literal["eps", "v"] | None:
+    """Return what the UNet predicts: named outright (SD1, SD2), or by the class of a scaling (SDXL)."""
+    said = {"v": "v", "eps": "eps"}.get(str(params.get("parameterization")))
+    scaling = _at(params, "denoiser_config", "params", "scaling_config").get("target")
+    if said is None and isinstance(scaling, str):
+        said = {"VScaling": "v", "EpsScaling": "eps"}.get(scaling.rsplit(".", 1)[-1])
+    match said:
+        case "v":
+            return "v"
+        case "eps":
+            return "eps"
+    return None
 
 
 def _at(tree: Any, *path: str) -> dict[str, Any]:

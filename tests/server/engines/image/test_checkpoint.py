@@ -83,7 +83,8 @@ def test_text_encoders_of_older_files(tmp_path: Path, tiny: checkpoint.Checkpoin
         ("input_blocks.1.0.in_layers.0.bias", "UNet of the checkpoint lacks down_blocks.0.resnets.0.norm1.bias"),
         ("decoder.conv_out", "VAE of the checkpoint lacks decoder.conv_out"),
         ("layers.0.mlp.fc2.bias", "text encoder of the checkpoint lacks encoder.layers.0.mlp.fc2.bias"),
-        ("first_stage_model", "lacks the tensor"),
+        ("first_stage_model", "no VAE, and there is no spare for the family sd1"),
+        ("cond_stage_model", "no text encoder, and there is no spare for the family sd1"),
         ("model.diffusion_model", "no UNet"),
     ],
 )

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from server.core.image import TextEncoding
+from server.core.image import Size, TextEncoding
 from server.core.prompt import Break, PromptPart, PromptTree, ScheduledText, Span, plain
 from server.engines.image.checkpoint import Checkpoint
 from server.engines.image.chunks import no_embeddings
-from server.engines.image.clip.tokenizer import load_tokenizer
-from server.engines.image.conditioning import Conditioning, Part, Scheduled, encode
-from server.engines.image.text_encoding import TextEncoder
+from server.engines.image.conditioning import Conditioning, Part, Scheduled, TextPass, encode
+from server.engines.image.text_stack import TextStack
+from tests.support.towers import stack_of
 
 pytestmark = pytest.mark.torch
 
@@ -20,7 +20,7 @@ def part(*texts: tuple[int, float], weight: float = 1.0, tokens: int = 2) -> Par
 @pytest.mark.parametrize(("call", "value"), [(0, 1.0), (10, 1.0), (11, 2.0), (20, 2.0), (21, 1.0), (99, 1.0)])
 def test_texts_by_model_call(call: int, value: float) -> None:
     """The first text that reaches to the call, and the first of all beyond the end."""
-    assert part((10, 1.0), (20, 2.0)).at(call)[0, 0] == value
+    assert part((10, 1.0), (20, 2.0)).at(call).encoded[0, 0] == value
 
 
 def test_parts_keep_their_weights_and_order() -> None:
@@ -39,15 +39,16 @@ def test_shorter_parts_repeat_their_last_vector() -> None:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny: Checkpoint) -> TextEncoder:
-    return TextEncoder(tiny.text_encoder, load_tokenizer(), torch.device("cpu"))
+def encoder(tiny: Checkpoint) -> TextStack:
+    return stack_of(tiny)
 
 
-def encoded(encoder: TextEncoder, prompt: PromptTree, **settings: object) -> Conditioning:
-    return encode(prompt, plain(""), encoder, TextEncoding(**settings), no_embeddings)  # type: ignore[arg-type]
+def encoded(stack: TextStack, prompt: PromptTree, **settings: object) -> Conditioning:
+    asked = TextPass(stack=stack, settings=TextEncoding(**settings), find=no_embeddings, size=Size(64, 64))  # type: ignore[arg-type]
+    return encode(prompt, plain(""), asked)
 
 
-def test_a_prompt_is_encoded(encoder: TextEncoder) -> None:
+def test_a_prompt_is_encoded(encoder: TextStack) -> None:
     tree = PromptTree((PromptPart((ScheduledText(20, (Span("a cat"), Break(), Span("a dog"))),), 0.7),))
     found = encoded(encoder, tree).at(0)
     assert found.parts.shape == (1, 154, encoder.width)
@@ -55,7 +56,7 @@ def test_a_prompt_is_encoded(encoder: TextEncoder) -> None:
     assert found.weights == (0.7,)
 
 
-def test_texts_of_one_schedule_share_their_emphasis(encoder: TextEncoder) -> None:
+def test_texts_of_one_schedule_share_their_emphasis(encoder: TextStack) -> None:
     """A weighted second text changes the scale of the first, and not without rescaling."""
     alone = PromptTree((PromptPart((ScheduledText(5, (Span("a cat", 1.5),)),)),))
     both = PromptTree(
@@ -69,14 +70,14 @@ def test_texts_of_one_schedule_share_their_emphasis(encoder: TextEncoder) -> Non
     assert not torch.allclose(first(alone, "original"), first(both, "original"), atol=1e-3)
 
 
-def test_texts_of_one_schedule_have_one_length(encoder: TextEncoder) -> None:
+def test_texts_of_one_schedule_have_one_length(encoder: TextStack) -> None:
     short, long = ScheduledText(5, (Span("a"),)), ScheduledText(9, (Span("cat " * 80),))
     found = encoded(encoder, PromptTree((PromptPart((short, long)),)))
     assert found.at(0).parts.shape[1] == found.at(7).parts.shape[1] == 154
 
 
-def test_the_filler_is_the_empty_prompt(encoder: TextEncoder) -> None:
+def test_the_filler_is_the_empty_prompt(encoder: TextStack) -> None:
     assert encoded(encoder, plain("a cat")).filler is None
     found = encoded(encoder, plain("a cat"), pad_uncond=True)
     assert found.filler is not None
-    assert torch.equal(found.filler, found.negative.at(0))
+    assert torch.equal(found.filler, found.negative.at(0).encoded)

@@ -6,6 +6,7 @@ from server.core.image import Denoise, Seeds
 from server.engines.image.denoise import (
     Course,
     Diffusion,
+    Entry,
     Points,
     check_numbers,
     denoised,
@@ -30,8 +31,9 @@ def noise() -> NoiseSource:
     return NoiseSource(Seeds(first=7), range(2), (4, 3, 3))
 
 
-def latent_course(strength: float, **fields: object) -> Course:
-    return from_latent(Denoise(**fields), TABLE, ALPHAS, noise(), LATENT, strength)  # type: ignore[arg-type]
+def latent_course(entry: float | Entry, **fields: object) -> Course:
+    entry = entry if isinstance(entry, Entry) else Entry(entry)
+    return from_latent(Denoise(**fields), TABLE, ALPHAS, noise(), LATENT, entry)  # type: ignore[arg-type]
 
 
 def test_from_noise_begins_at_the_first_sigma() -> None:
@@ -73,6 +75,54 @@ def test_samplers_by_time_from_a_latent() -> None:
     assert course.run.resumed
     with pytest.raises(InvalidValue):
         latent_course(0.0, sampler="ddim", steps=10)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "begun"),
+    [
+        (20, 0.75, 15),
+        (20, 0.5, 10),
+        (20, 1.0, 19),
+        (20, 0.3, 6),
+        (30, 0.4, 12),
+        (20, 0.05, 1),
+        (20, 0.04, 0),
+        (20, 0.0, 0),
+    ],
+)
+def test_from_a_latent_the_last_steps_of_a_schedule(steps: int, strength: float, begun: int) -> None:
+    """The counts of a1111-api.md 7; one step more than the count is made."""
+    course = latent_course(Entry(strength, exact=False), steps=steps)
+    whole = sigmas(TABLE, Denoise(), steps)
+    assert torch.equal(course.run.sigmas, whole[steps - begun - 1 :])
+    assert course.steps == begun + 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "count"),
+    [(20, 0.75, (26, 19)), (20, 0.3, (66, 19)), (30, 0.4, (75, 29)), (20, 1.0, (20, 19))],
+)
+def test_exact_counts(steps: int, strength: float, count: tuple[int, int]) -> None:
+    assert Entry(strength).count(steps) == count
+
+
+def test_samplers_by_time_from_the_last_steps() -> None:
+    course = latent_course(Entry(0.6, exact=False), sampler="ddim", steps=10)
+    assert course.run.timesteps == timesteps(10)[:6]
+    alpha = ALPHAS[timesteps(10)[6]]
+    assert torch.allclose(course.start, alpha.sqrt() * LATENT + (1 - alpha).sqrt() * noise().first())
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_noise_may_be_scaled_and_more_be_added(sampler: str) -> None:
+    plain, scaled, more = (
+        latent_course(Entry(0.5, exact=False, noise_factor=factor), sampler=sampler, steps=10, extra_noise=extra).start
+        for factor, extra in ((1.0, 0.0), (1.5, 0.0), (1.0, 0.25))
+    )
+    noiseless = latent_course(Entry(0.5, exact=False, noise_factor=0.0), sampler=sampler, steps=10).start
+    assert torch.allclose(scaled - noiseless, 1.5 * (plain - noiseless), atol=1e-5)
+    share = 1.0 if sampler == "euler" else ALPHAS[timesteps(10)[5]].sqrt()
+    assert torch.allclose(more - plain, 0.25 * share * noise().first(), atol=1e-5)
 
 
 def test_a_sampler_may_want_the_last_but_one_sigma_away() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from server.core.errors import Unsupported
 from server.engines.image.denoisers import Condition
 from server.engines.image.guidance import Guidance, GuidanceScale, Prompts, padded
 
@@ -15,7 +16,10 @@ HIGH, LOW = torch.tensor(9.0), torch.tensor(1.0)
 
 
 class Model:
-    """D and eps are x plus the first value of each row's condition; remembers the conditions of its calls."""
+    """D and eps are x plus the first value of each row's condition, and that of the picture it sees.
+
+    Remembers the conditions of its calls.
+    """
 
     def __init__(self) -> None:
         self.calls: list[list[float]] = []
@@ -27,7 +31,8 @@ class Model:
         self.calls.append(condition.text[:, 0, 0].tolist())
         self.levels.append(sigma.tolist())
         self.tokens.append(condition.text.shape[1])
-        return x + condition.text[:, 0, 0].reshape(-1, 1, 1, 1)
+        seen = 0 if condition.image is None else condition.image
+        return x + condition.text[:, 0, 0].reshape(-1, 1, 1, 1) + seen
 
     eps = denoised
 
@@ -162,3 +167,37 @@ def test_the_shorter_is_padded_with_the_empty_prompt(positive: int, negative: in
 def test_padding_stands_behind() -> None:
     filled = padded(texts(3.0, 4.0), texts(1.0, 2.0, tokens=231), texts(9.0).text)
     assert filled.text[:, :, 0].tolist() == [[3.0] * 77 + [9.0] * 154, [4.0] * 77 + [9.0] * 154]
+
+
+SEEN = torch.full((2, 1, 1, 1), 10.0)
+SEEING = Prompts(
+    Condition(PLAIN.positive.text, image=SEEN), Condition(PLAIN.negative.text, image=SEEN), ((1.0,), (1.0,))
+)
+
+
+def test_pictures_are_followed_by_a_scale_of_their_own() -> None:
+    guidance = Guidance(Model(), always(SEEING), GuidanceScale(scale=7.0, picture=1.5))
+    # Without picture 1 and 2, with it 11 and 12, with the prompt too 13 and 14.
+    assert values(guidance(X, HIGH)) == [1 + 7 * 2 + 1.5 * 10, 2 + 7 * 2 + 1.5 * 10]
+    assert values(guidance.eps(X, 9.0).unconditional) == [1.0, 2.0]
+    assert guidance.prompt_x0 is not None
+
+
+def test_no_negative_is_left_out_then() -> None:
+    model = Model()
+    guidance = Guidance(
+        model, always(SEEING), GuidanceScale(scale=7.0, picture=1.5, min_uncond=5.0, min_uncond_all=True)
+    )
+    guidance(X, LOW)
+    assert [len(call) for call in model.calls] == [4, 2]
+
+
+def test_without_a_scale_pictures_are_seen_by_all() -> None:
+    assert values(Guidance(Model(), always(SEEING), GuidanceScale(scale=7.0))(X, HIGH)) == [25.0, 26.0]
+
+
+def test_composed_prompts_cannot_follow_a_picture() -> None:
+    image = torch.zeros(3, 1, 1, 1)
+    composed = Prompts(Condition(COMPOSED.positive.text, image=image), SEEING.negative, COMPOSED.weights)
+    with pytest.raises(Unsupported):
+        Guidance(Model(), always(composed), GuidanceScale(scale=7.0, picture=1.5))(X, HIGH)

@@ -1,16 +1,22 @@
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from server.core.errors import InvalidValue
-from server.core.image import Denoise, HiresPass, Size
+from server.core.image import Denoise, HiresPass, Size, UpscalerRef
 from server.core.prompt import plain
 from server.engines.image.checkpoint import Checkpoint
-from server.engines.image.hires import UPSCALERS, enlarged, upscaled
+from server.engines.image.enlarging import enlarged
+from server.engines.image.hires import UPSCALERS, upscaled
 from server.engines.image.placement import Placement
+from server.engines.image.upscaling.lending import Lender
 from server.engines.image.vae import Vae
 from tests.server.engines.image.conftest import FLOAT32
+from tests.support.tiny_upscaler import write_upscaler
 
 pytestmark = pytest.mark.torch
 
@@ -29,7 +35,7 @@ def second_pass(upscaler: str, scale_to: Size, size: Size | None = None) -> Hire
 
 @pytest.fixture(scope="module")
 def vae(tiny: Checkpoint) -> Vae:
-    place = Placement(device=torch.device("cpu"), precision=FLOAT32, offload=False)
+    place = Placement(device=torch.device("cpu"), precision=FLOAT32)
     return Vae(tiny.vae, place, tiny.latent_scale)
 
 
@@ -67,6 +73,19 @@ def test_encoding_takes_the_noise_it_is_given(vae: Vae) -> None:
     assert torch.equal(grown(3), grown(3))
     assert not torch.equal(grown(3), grown(4))
     assert not torch.equal(grown(3), grown(None))
+
+
+def test_a_file_of_an_upscaler_is_used_in_its_place(vae: Vae, tmp_path: Path) -> None:
+    latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    asked = second_pass("none", Size(88, 64), Size(72, 56))
+    ref = UpscalerRef(name="4x-tiny", path=str(write_upscaler(tmp_path)), tile=16, overlap=4)
+    lent = msgspec.structs.replace(asked, upscaler_file=ref)
+    lender = Lender(Placement(device=torch.device("cpu"), precision=FLOAT32), allow_pickle=False)
+    found = upscaled(latents, lent, vae, lambda: None, lender.lend)
+    assert found.shape == (1, 4, 7, 9)
+    assert not torch.equal(found, upscaled(latents, asked, vae, lambda: None, lender.lend))
+    with pytest.raises(InvalidValue):
+        upscaled(latents, lent, vae, lambda: None)
 
 
 def test_unknown_upscalers_are_refused(vae: Vae) -> None:

@@ -5,19 +5,19 @@ from torch import nn
 from server.core.errors import LoadFailed, OutOfMemory
 from server.core.memory import RAM, vram
 from server.core.models import ImageSettings
-from server.engines.image.placement import Placement, choose, footprint, memory_errors, place, process_bytes, visiting
+from server.engines.image.placement import Placement, choose, footprint, memory_errors, process_bytes
 from tests.server.engines.image.conftest import FLOAT32
 
 pytestmark = pytest.mark.torch
 
-CPU = Placement(device=torch.device("cpu"), precision=FLOAT32, offload=False)
+CPU = Placement(device=torch.device("cpu"), precision=FLOAT32)
 
 
 def test_the_cpu_runs_in_float32_unless_told() -> None:
-    found = choose(ImageSettings(device="cpu", offload="medium"))
+    found = choose(ImageSettings(device="cpu"), "medium")
     assert (found.precision.model, found.precision.vae) == (torch.float32, torch.float32)
     assert found.pool == RAM
-    assert not found.offload
+    assert found.offload == "none"
     told = choose(ImageSettings(device="cpu", dtype="bfloat16", vae_dtype="float32"))
     assert (told.precision.model, told.precision.vae) == (torch.bfloat16, torch.float32)
 
@@ -40,7 +40,7 @@ def test_unknown_dtypes_are_refused() -> None:
 
 def test_accelerators_draw_from_their_own_pool() -> None:
     for name, pool in (("cuda:1", vram(1)), ("xpu", vram(0)), ("mps", RAM)):
-        assert Placement(device=torch.device(name), precision=FLOAT32, offload=False).pool == pool
+        assert Placement(device=torch.device(name), precision=FLOAT32).pool == pool
 
 
 def test_footprint_counts_at_least_the_weights() -> None:
@@ -50,15 +50,6 @@ def test_footprint_counts_at_least_the_weights() -> None:
     assert found.resident[RAM] == base + 1000 * 1001 * 4
     assert footprint([module], CPU, widest=128, base=0).resident[RAM] >= 1000 * 1001 * 4
     assert found.working[RAM] == 4 * 128 * 512 * 512 * 4
-
-
-def test_modules_visit_only_when_offloaded() -> None:
-    module = nn.Linear(2, 2)
-    away = Placement(device=torch.device("meta"), precision=FLOAT32, offload=True)
-    place([module], away)
-    assert module.weight.device.type == "cpu"
-    with visiting(module, CPU):
-        assert module.weight.device.type == "cpu"
 
 
 def test_memory_errors_are_the_cores_own() -> None:

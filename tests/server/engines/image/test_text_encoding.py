@@ -1,4 +1,4 @@
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -7,23 +7,24 @@ from server.core.image import TextEncoding
 from server.core.prompt import Break, Span
 from server.engines.image import checkpoint
 from server.engines.image.chunks import Chunk, Placed, pack
-from server.engines.image.clip.tokenizer import load_tokenizer
 from server.engines.image.text_encoding import TextEncoder, emphasise
 from tests.server.engines.image.conftest import FLOAT32
 from tests.support.golden_images import CHECKPOINT
 from tests.support.shared import golden, needs_shared
+from tests.support.towers import encoder_of
 
 pytestmark = pytest.mark.torch
 
-
-def encoder_of(path: Path) -> TextEncoder:
-    loaded = checkpoint.load(path, precision=FLOAT32, vae_path=None, allow_pickle=False, report=lambda fraction: None)
-    return TextEncoder(loaded.text_encoder, load_tokenizer(), torch.device("cpu"))
+PLAIN = TextEncoding()
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_path: Path) -> TextEncoder:
-    return encoder_of(tiny_path)
+def encoder(tiny: checkpoint.Checkpoint) -> TextEncoder:
+    return encoder_of(tiny)
+
+
+def tokens(encoder: TextEncoder, chunks: Sequence[Chunk], settings: TextEncoding = PLAIN) -> torch.Tensor:
+    return encoder.encode([chunks], settings)[0].tokens
 
 
 def test_weights_multiply_and_the_mean_is_kept() -> None:
@@ -44,39 +45,41 @@ def test_a_mean_of_zero_scales_nothing() -> None:
 
 def test_clip_skip_ends_earlier(encoder: TextEncoder) -> None:
     chunk = pack((Span("a cat"),), encoder.tokenizer)
-    last, earlier = (encoder.encode([chunk], TextEncoding(clip_skip=skip))[0] for skip in (1, 2))
+    last, earlier = (tokens(encoder, chunk, TextEncoding(clip_skip=skip)) for skip in (1, 2))
     assert last.shape == earlier.shape == (77, encoder.width)
     assert not torch.allclose(last, earlier)
 
 
 def test_an_embedding_of_token_vectors_equals_the_tokens(encoder: TextEncoder) -> None:
     (chunk,) = pack((Span("a red cat"),), encoder.tokenizer)
-    table = encoder._inner.get_submodule("embeddings.token_embedding").weight
+    table = encoder.tower.bare.get_submodule("embeddings.token_embedding").weight
     placed = Chunk((*chunk.tokens[:2], 0, *chunk.tokens[3:]), chunk.weights, (Placed(2, "red"),))
-    settings = TextEncoding()
     encoder.vectors = {"red": table[chunk.tokens[2]][None].clone()}
-    assert torch.equal(encoder.encode([[placed]], settings)[0], encoder.encode([[chunk]], settings)[0])
+    assert torch.equal(tokens(encoder, [placed]), tokens(encoder, [chunk]))
     encoder.vectors = {"red": torch.zeros(1, encoder.width)}
-    assert not torch.equal(encoder.encode([[placed]], settings)[0], encoder.encode([[chunk]], settings)[0])
+    assert not torch.equal(tokens(encoder, [placed]), tokens(encoder, [chunk]))
 
 
 def test_embeddings_leave_no_trace(encoder: TextEncoder) -> None:
     chunk = pack((Span("a cat"),), encoder.tokenizer)
-    before = encoder.encode([chunk], TextEncoding())[0]
+    before = tokens(encoder, chunk)
     encoder.vectors = {"x": torch.ones(2, encoder.width)}
-    encoder.encode([[Chunk(chunk[0].tokens, chunk[0].weights, (Placed(1, "x"),))]], TextEncoding())
-    assert torch.equal(encoder.encode([chunk], TextEncoding())[0], before)
+    tokens(encoder, [Chunk(chunk[0].tokens, chunk[0].weights, (Placed(1, "x"),))])
+    assert torch.equal(tokens(encoder, chunk), before)
 
 
 @needs_shared
 @pytest.mark.golden
 def test_recorded_conditionings() -> None:
     """First values and sum of each recorded conditioning; rescaling by a mean near zero costs some digits."""
-    encoder = encoder_of(CHECKPOINT)
+    encoder = encoder_of(
+        checkpoint.load(CHECKPOINT, precision=FLOAT32, vae_path=None, allow_pickle=False, report=lambda fraction: None)
+    )
     attention = {entry["prompt"]: entry["attention"] for entry in golden("prompts.json")["prompts"]}
     for entry in golden("tensors.json")["cond"]:
         pieces = [Break() if weight == -1 else Span(text, weight) for text, weight in attention[entry["prompt"]]]
-        found = encoder.encode([pack(pieces, encoder.tokenizer)], TextEncoding(clip_skip=entry["clip_skip"]))[0]
+        settings = TextEncoding(clip_skip=entry["clip_skip"])
+        found = tokens(encoder, pack(pieces, encoder.tokenizer), settings)
         recorded = entry["cond"]
         assert [1, *found.shape] == recorded["shape"]
         assert found.flatten()[:8].tolist() == pytest.approx(recorded["first8"], rel=5e-4, abs=5e-5), entry["prompt"]

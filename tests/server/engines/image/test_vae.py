@@ -9,7 +9,7 @@ from tests.server.engines.image.conftest import FLOAT32
 
 pytestmark = pytest.mark.torch
 
-PLACE = Placement(device=torch.device("cpu"), precision=FLOAT32, offload=False)
+PLACE = Placement(device=torch.device("cpu"), precision=FLOAT32)
 LATENT = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
 
 

@@ -31,8 +31,24 @@ def test_numbers_are_taken(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 2}))
     assert sidecar.read(tmp_path / "x.safetensors") == sidecar.Sidecar(
-        unet_heads=4, text_heads=2, latent_scale=0.2, first_beta=0.001, last_beta=0.02, velocity=True
+        unet_heads=4, text_heads=2, latent_scale=0.2, first_beta=0.001, last_beta=0.02, prediction="v"
     )
+
+
+@pytest.mark.parametrize(
+    ("params", "prediction"),
+    [
+        ("parameterization: eps", "eps"),
+        ("parameterization: x0", None),
+        ("denoiser_config: {params: {scaling_config: {target: sgm.modules.VScaling}}}", "v"),
+        ("denoiser_config: {params: {scaling_config: {target: sgm.modules.EpsScaling}}}", "eps"),
+        ("denoiser_config: {params: {scaling_config: {target: sgm.modules.EDMScaling}}}", None),
+        ("linear_start: 0.001", None),
+    ],
+)
+def test_predictions_are_named_outright_or_by_a_class(tmp_path: Path, params: str, prediction: str | None) -> None:
+    (tmp_path / "x.yaml").write_text(f"model: {{params: {{{params}}}}}")
+    assert sidecar.read(tmp_path / "x.safetensors").prediction == prediction
 
 
 @pytest.mark.parametrize("version", ["../outside", "/etc", "nowhere/clip", "7", "[1, 2]"])
@@ -62,4 +78,4 @@ def test_unreadable_files_are_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.golden
 def test_the_recorded_checkpoint() -> None:
     found = sidecar.read(CHECKPOINT)
-    assert (found.unet_heads, found.text_heads, found.velocity) == (8, 4, False)
+    assert (found.unet_heads, found.text_heads, found.prediction) == (8, 4, None)

@@ -1,0 +1,150 @@
+"""All control units of one job, at the named points of its passes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+
+from server.core.image import ControlUnit, ImageRequest, Size
+from server.engines.image.beginnings import Encoding
+from server.engines.image.control.hints import Hint, hint_of, region_of
+from server.engines.image.control.networks import Network
+from server.engines.image.control.restoring import Restored, laid_into, open_cells
+from server.engines.image.control.shelf import Shelf
+from server.engines.image.control.steering import SOFT_WHEN_ENLARGED, Acting, Steering
+from server.engines.image.denoise import Course, Points
+from server.engines.image.pictures import from_image
+from server.engines.image.placement import Placement
+from server.engines.image.unet_call import UNetCall
+
+CELL = 8
+RESTORING = "inpaint_only"
+
+Encode = Callable[[], Encoding]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What jobs with control units need of the loaded checkpoint."""
+
+    unet: UNetCall
+    shelf: Shelf
+    placement: Placement
+    alphas: torch.Tensor
+
+    def begin(self, request: ImageRequest, encode: Encode) -> "Controls":
+        """Load the models of a job's units and make their maps. `encode` tells how pictures become latents.
+
+        Raises:
+            InvalidValue: a model cannot be used, or not with this checkpoint.
+            BadImage: a picture is none.
+            DoesNotFit: there is no room for a model.
+        """
+        hints = [hint_of(unit, request) for unit in request.control]
+        networks = self.shelf.lend(request.control) if request.control else []
+        units = [_Unit(*each) for each in zip(request.control, networks, hints, strict=True)]
+        return Controls(control=self, request=request, encode=encode, units=units)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    asked: ControlUnit
+    network: Network
+    hint: Hint
+
+    @property
+    def is_still(self) -> bool:
+        """Tell whether the network's outputs count for nothing."""
+        return self.asked.weight == 0 and not any(self.asked.layer_weights)
+
+
+@dataclass(kw_only=True)
+class Controls:
+    """The units of a job. Passes come one after the other."""
+
+    control: Control
+    request: ImageRequest
+    encode: Encode
+    units: Sequence[_Unit]
+    _acting: dict[tuple[Size, bool], list[Acting]] = field(default_factory=dict, init=False)
+    _restored: dict[Size, list[Restored]] = field(default_factory=dict, init=False)
+    _last: Size = field(default=Size(0, 0), init=False)
+
+    def joined(self, points: Points, course: Course, *, second: bool) -> Points:
+        """Return the points of a pass with what the units do at them."""
+        if not self.units:
+            return points
+        height, width = course.start.shape[-2:]
+        self._last = Size(width * CELL, height * CELL)
+        steering = Steering(
+            self._acting_in(self._last, second=second),
+            steps=self._steps(course, second=second),
+            unet=self.control.unet,
+            seats=self.control.placement.seats,
+        )
+        restoring = tuple(restored.around for restored in self._restored_in(self._last))
+        return replace(
+            points,
+            around_model=(steering.around, *restoring, *points.around_model),
+            after_step=(steering.after_step, *points.after_step),
+        )
+
+    def finished(self, image: Image.Image) -> Image.Image:
+        """Return a decoded picture of the last pass with what units restore in it."""
+        for unit in self.units:
+            if unit.hint.module == RESTORING:
+                image = laid_into(image, unit.hint.at(self._last))
+        return image
+
+    def maps(self) -> tuple[bytes, ...]:
+        """Return the maps that are asked for as PNG: for each unit that of a second pass, then that of the first."""
+        sizes = [Size(self.request.size.width // CELL * CELL, self.request.size.height // CELL * CELL)]
+        hires = self.request.hires
+        if hires is not None:
+            sizes.insert(0, Size(hires.size.width // CELL * CELL, hires.size.height // CELL * CELL))
+        return tuple(unit.hint.file(size) for unit in self.units if unit.asked.return_map for size in sizes)
+
+    def _steps(self, course: Course, *, second: bool) -> int:
+        """Return over how many steps shares are counted: those asked for, or those that a pass from latents makes."""
+        begins_with_noise = not second and self.request.init is None
+        return self.request.denoise.steps if begins_with_noise else course.steps
+
+    def _acting_in(self, size: Size, *, second: bool) -> list[Acting]:
+        if (size, second) not in self._acting:
+            missed = "first" if second else "second"
+            both = self.request.hires is None
+            self._acting[size, second] = [
+                self._ready(unit, size, second=second)
+                for unit in self.units
+                if not unit.is_still and (both or unit.asked.passes != missed)
+            ]
+        return self._acting[size, second]
+
+    def _ready(self, unit: _Unit, size: Size, *, second: bool) -> Acting:
+        place = self.control.placement
+        hint = unit.hint.tensor(size).to(place.device, place.precision.model)
+        region = region_of(unit.asked, size)
+        return Acting(
+            unit=unit.asked,
+            network=unit.network,
+            hint=hint[:, : unit.network.channels],
+            region=None if region is None else region.to(place.device),
+            softened=second and unit.hint.module in SOFT_WHEN_ENLARGED,
+        )
+
+    def _restored_in(self, size: Size) -> list[Restored]:
+        if size not in self._restored:
+            found = [unit for unit in self.units if unit.hint.module == RESTORING]
+            self._restored[size] = [self._old(unit, size) for unit in found]
+        return self._restored[size]
+
+    def _old(self, unit: _Unit, size: Size) -> Restored:
+        encoding, pixels = self.encode(), unit.hint.at(size)
+        picture = from_image(Image.fromarray(pixels[:, :, :3].copy()))
+        return Restored(
+            old=encoding.vae.encode(picture, encoding.noise).to(encoding.device)[None],
+            open=open_cells(pixels[:, :, 3]).to(encoding.device),
+            share=min(max(unit.asked.weight, 0.0), 1.0),
+            alphas=self.control.alphas,
+        )

@@ -1,0 +1,53 @@
+"""Another VAE for one job: loaded when the job begins, given back when it ends.
+
+So a loaded model never grows. The room for it is part of what a job is reserved (`with_room`), and its file mostly
+still lies in the page cache when the next job wants it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+from server.core.errors import InvalidValue, LoadFailed
+from server.core.memory import Footprint
+from server.engines.image.building import build_vae
+from server.engines.image.picture_job import Parts
+from server.engines.image.placement import Placement, release
+from server.engines.image.tensor_files import open_tensors
+from server.engines.image.vae import Vae
+
+
+@contextmanager
+def with_vae(parts: Parts, path: str | None, *, allow_pickle: bool) -> Iterator[Parts]:
+    """Lend the parts with the VAE of a file, a VAE's or a whole checkpoint's; None = as they are.
+
+    Raises:
+        InvalidValue: the file cannot be read or holds no VAE that fits.
+    """
+    if path is None:
+        yield parts
+        return
+    place = parts.placement
+    try:
+        with open_tensors(Path(path), allow_pickle=allow_pickle) as tensors:
+            model = build_vae(tensors, place.precision.vae)
+    except LoadFailed as error:
+        raise InvalidValue.of("vae", f"the VAE cannot be used: {error.message}") from None
+    place.seats.admit([model])
+    try:
+        yield replace(parts, vae=Vae(model, place, parts.vae.scale), vae_module=model)
+    finally:
+        place.seats.clear()
+        del model
+        release(place)
+
+
+def with_room(measured: Footprint, own: AutoencoderKL, place: Placement) -> Footprint:
+    """Return the footprint with room for another VAE of the size of `own` in what a job needs."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in own.parameters())
+    more = measured.working.get(place.pool, 0) + size
+    return msgspec.structs.replace(measured, working={**measured.working, place.pool: more})
