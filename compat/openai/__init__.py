@@ -1,6 +1,6 @@
 """The OpenAI door: chats, completions, embeddings, reranking, responses and models, with llama-server's extras.
 
-`wire` (with `vectors_wire` and `models_wire`) is the foreign JSON; `body` reads it; `fields` says which of it counts.
+`wire` (with `vectors_wire` and `models_wire`) is the foreign JSON; `fields` says which of it counts.
 `convert` turns it into core requests, with a module for each theme: `messages`, `tools`, `sampling`, `constraints`,
 `reasoning`, `prompts`. `stream` makes chunks of events and `answer` whole answers, both with `logprobs`. `embeddings`
 and `rerank` go both ways. `cards` lists models; `desk` says which one answers; `errors` words every refusal; `serve`

@@ -3,10 +3,10 @@
 import logging
 
 from compat.openai import cards
-from compat.openai.body import tellable
 from compat.openai.settings import OpenAiSettings
 from server.core.errors import Unsupported
 from server.core.models import ModelKind
+from server.http.json_body import tellable
 from server.service.service import Service
 
 logger = logging.getLogger(__name__)

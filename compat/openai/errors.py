@@ -5,9 +5,7 @@ a passing trouble names a delay, and a lasting one says `x-should-retry: false`.
 """
 
 import logging
-import re
 from http import HTTPStatus
-from math import ceil
 from typing import Any
 
 import msgspec
@@ -16,12 +14,11 @@ from litestar.exceptions import HTTPException, SerializationException
 from compat.openai import wire
 from server.core import errors as core
 from server.http.disconnect import LEFT, ClientLeft
+from server.http.refusals import body_error, delay, sentence
 from server.http.reply import Reply
 
 logger = logging.getLogger(__name__)
 
-LONGEST_RETRY_S = 60
-_LONGEST_QUOTE = 200
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
 _UNEXPECTED = "The server had an internal error while answering; its log has the details."
@@ -84,11 +81,6 @@ _HTTP_ROWS: dict[int, Row] = {
     429: Row(429, "rate_limit_error", "rate_limit_exceeded", retry=5),
 }
 
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"`]+/)+")
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-
 
 def reply(error: Exception) -> Reply:
     """Return the answer to anything that a handler, the framework or the gate raised.
@@ -111,46 +103,17 @@ def reply(error: Exception) -> Reply:
             return _answer(Row(500, _SERVER, "internal_error"), _UNEXPECTED)
 
 
-def body_error(error: Exception) -> core.InvalidValue:
-    """Return what is wrong with a request's body, from what the decoder raised: the fact `param` is a field's path."""
-    match error:
-        case msgspec.ValidationError():
-            return _validation(str(error))
-        case RecursionError():
-            return core.InvalidValue("The request body is nested too deeply.")
-        case UnicodeDecodeError():
-            return core.InvalidValue("The request body is not valid UTF-8.")
-        case _:
-            return core.InvalidValue("The request body is not valid JSON.")
-
-
-def _validation(text: str) -> core.InvalidValue:
-    found = _PATH.search(text)
-    what = (text[: found.start()] if found else text)[:_LONGEST_QUOTE]
-    path = found.group(1).replace("[...]", "") if found else ""
-    missing = _MISSING.fullmatch(what)
-    if missing:
-        param = f"{path}.{missing.group(1)}" if path else missing.group(1)
-        return core.InvalidValue.of(param, f"Missing required parameter: '{param}'.")
-    if not path:
-        return core.InvalidValue(f"The request body has the wrong type: {what[:1].lower()}{what[1:]}.")
-    return core.InvalidValue.of(path, f"Invalid value for '{path}': {what[:1].lower()}{what[1:]}.")
-
-
 def _core(error: core.ServerError) -> Reply:
     row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
-    message = error.message
-    if isinstance(error, core.Broken | core.CannotServe):
-        message = _ADDRESS.sub("0x...", _FOLDERS.sub("", message))
     param = error.fact("param")
     extra: dict[str, Any] = {}
     if isinstance(error, core.ContextTooLong):
         extra = {"n_prompt_tokens": error.fact("got"), "n_ctx": error.fact("limit")}
     return _answer(
         row,
-        message,
+        sentence(error),
         param=param if isinstance(param, str) else row.param,
-        retry_after=error.fact("retry_after"),
+        retry_after=delay(error, row.retry),
         extra=extra,
     )
 
@@ -172,15 +135,14 @@ def _answer(
     message: str,
     *,
     param: str | None = None,
-    retry_after: object = None,
+    retry_after: str = "",
     extra: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Reply:
     detail = wire.ErrorDetail(message=message, type=row.type, param=param, code=row.code, **(extra or {}))
     sent = dict(headers or {})
-    delay = retry_after if isinstance(retry_after, int | float) else row.retry
     if row.lasting:
         sent["x-should-retry"] = "false"
     elif row.retry:
-        sent["retry-after"] = str(min(max(ceil(delay), 1), LONGEST_RETRY_S))
+        sent["retry-after"] = retry_after or delay(None, row.retry)
     return Reply(status=row.status, body=msgspec.json.encode(wire.ErrorBody(detail)), headers=sent)

@@ -10,7 +10,6 @@ from litestar.types import ASGIApp
 from compat.dialect import Dialect
 from compat.openai import cards, models_wire, serve, wire
 from compat.openai.answer import chat_from_core, collect, completion_from_core
-from compat.openai.body import BodyRequest, reading
 from compat.openai.convert import chat_to_core, completion_to_core, without_effect
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
@@ -23,6 +22,7 @@ from compat.openai.stream import ChatEncoder, CompletionEncoder, Manner, Tally
 from compat.openai.tools import is_old_form
 from compat.openai.vectors_routes import VectorsDoor, vector_routes
 from server.core.errors import UnknownModel
+from server.http.json_body import JsonBody, reading
 from server.http.reply import to_response
 from server.service.service import Service
 
@@ -36,7 +36,7 @@ class Door:
         self._desk = desk
         self._service = desk.service
 
-    async def chat(self, data: wire.ChatCompletionRequest, request: BodyRequest) -> serve.Answer:
+    async def chat(self, data: wire.ChatCompletionRequest, request: JsonBody) -> serve.Answer:
         """Answer a conversation."""
         model = self._desk.model(data.model)
         work = chat_to_core(data, model)
@@ -55,7 +55,7 @@ class Door:
         answer = await serve.gathered(self._service, order, lambda stream: collect(stream, tally), request)
         return serve.whole(chat_from_core(head, answer, manner), order)
 
-    async def complete(self, data: wire.CompletionRequest, request: BodyRequest) -> serve.Answer:
+    async def complete(self, data: wire.CompletionRequest, request: JsonBody) -> serve.Answer:
         """Continue raw prompts."""
         model = self._desk.model(data.model)
         work = completion_to_core(data, model, self._desk.settings.completion_tokens)
@@ -82,7 +82,7 @@ class Door:
             raise UnknownModel(f"model {name!r} cannot be used: its file is broken", model=name, close=[])
         return cards.entry(card, cards.states(self._service.memory().residents))
 
-    def _ignored(self, data: wire.SamplerFields, request: BodyRequest) -> tuple[str, ...]:
+    def _ignored(self, data: wire.SamplerFields, request: JsonBody) -> tuple[str, ...]:
         return self._desk.noted(request.ignored + without_effect(data))
 
 
@@ -118,7 +118,7 @@ def text_routes(door: Door) -> list[HTTPRouteHandler]:
         responses=answers(wire.ChatCompletion, "The answer, or a stream of chunks"),
         summary="Continue a conversation",
     )
-    async def chat_completions(data: JSONBody[wire.ChatCompletionRequest], request: BodyRequest) -> ASGIApp:
+    async def chat_completions(data: JSONBody[wire.ChatCompletionRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.chat(data, request))
 
     @post(
@@ -128,7 +128,7 @@ def text_routes(door: Door) -> list[HTTPRouteHandler]:
         responses=answers(wire.Completion, "The answer, or a stream of chunks"),
         summary="Continue raw prompts",
     )
-    async def completions(data: JSONBody[wire.CompletionRequest], request: BodyRequest) -> ASGIApp:
+    async def completions(data: JSONBody[wire.CompletionRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.complete(data, request))
 
     @get("/models", summary="List the models")

@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from litestar import Response
 
-from compat.openai.body import BodyRequest
 from compat.openai.errors import reply
 from compat.openai.settings import OpenAiSettings
 from compat.openai.stream import Head
@@ -17,10 +16,10 @@ from server.core.errors import ContextTooLong
 from server.core.jobs import Event, Work
 from server.http.auth import owner_of
 from server.http.disconnect import unless_disconnected
+from server.http.json_body import JsonBody, ignored_header
 from server.http.sse import EventStream, event_stream, frame
 from server.service.service import JobStream, Service
 
-IGNORED_HEADER = "x-hearth-ignored"
 WAITING = b": waiting for the model\n\n"
 
 Answer = Response[Any] | EventStream
@@ -52,7 +51,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers of the answer."""
-        return {IGNORED_HEADER: ", ".join(self.ignored)} if self.ignored else {}
+        return ignored_header(self.ignored)
 
 
 def new_head(prefix: str, model: str, settings: OpenAiSettings) -> Head:
@@ -63,7 +62,7 @@ def new_head(prefix: str, model: str, settings: OpenAiSettings) -> Head:
 
 
 async def streamed(
-    service: Service, order: Order, encoder: Encoder, request: BodyRequest, settings: OpenAiSettings
+    service: Service, order: Order, encoder: Encoder, request: JsonBody, settings: OpenAiSettings
 ) -> EventStream:
     """Return the streamed answer once the engine has accepted the work, or once patience has ended.
 
@@ -76,7 +75,7 @@ async def streamed(
     return event_stream(frames, headers=order.headers, ping_s=settings.ping_s, on_close=stream.aclose)
 
 
-async def opened(service: Service, order: Order, request: BodyRequest, patience_s: float) -> tuple[JobStream, bool]:
+async def opened(service: Service, order: Order, request: JsonBody, patience_s: float) -> tuple[JobStream, bool]:
     """Return the job's stream, and whether the engine has accepted it before patience ended; raises as `streamed`."""
     stream = service.submit(order.work, owner=owner_of(request))
     try:
@@ -87,9 +86,7 @@ async def opened(service: Service, order: Order, request: BodyRequest, patience_
     return stream, accepted
 
 
-async def gathered(
-    service: Service, order: Order, read: Callable[[JobStream], Awaitable[T]], request: BodyRequest
-) -> T:
+async def gathered(service: Service, order: Order, read: Callable[[JobStream], Awaitable[T]], request: JsonBody) -> T:
     """Return what `read` makes of all of a job's events; raises as `streamed`, and what ends the job later too."""
     stream = service.submit(order.work, owner=owner_of(request))
     try:

@@ -9,12 +9,12 @@ from litestar.params import JSONBody
 from litestar.types import ASGIApp
 
 from compat.openai import serve, vectors_wire
-from compat.openai.body import BodyRequest, reading
 from compat.openai.cards import Role
 from compat.openai.desk import Desk
 from compat.openai.embeddings import collect_vectors, embeddings_from_core, embeddings_to_core
 from compat.openai.rerank import collect_scores, rerank_from_core, rerank_to_core
 from compat.openai.specs import answers
+from server.http.json_body import JsonBody, reading
 
 
 class VectorsDoor:
@@ -23,7 +23,7 @@ class VectorsDoor:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def embed(self, data: vectors_wire.EmbeddingRequest, request: BodyRequest) -> Response[Any]:
+    async def embed(self, data: vectors_wire.EmbeddingRequest, request: JsonBody) -> Response[Any]:
         """Turn texts into vectors."""
         work = embeddings_to_core(data, self._desk.model(data.model, Role.EMBEDDER))
         order = serve.Order(work=work, param="input", ignored=self._desk.noted(request.ignored))
@@ -37,7 +37,7 @@ class VectorsDoor:
         )
         return serve.whole(body, order)
 
-    async def rerank(self, data: vectors_wire.RerankRequest, request: BodyRequest) -> Response[Any]:
+    async def rerank(self, data: vectors_wire.RerankRequest, request: JsonBody) -> Response[Any]:
         """Score documents against a query."""
         work = rerank_to_core(data, self._desk.model(data.model, Role.RERANKER))
         param = "documents" if data.texts is None else "texts"
@@ -57,7 +57,7 @@ def vector_routes(door: VectorsDoor) -> list[HTTPRouteHandler]:
         responses=answers(vectors_wire.EmbeddingList, "The vectors, in the order of the inputs"),
         summary="Turn texts into vectors",
     )
-    async def embeddings(data: JSONBody[vectors_wire.EmbeddingRequest], request: BodyRequest) -> ASGIApp:
+    async def embeddings(data: JSONBody[vectors_wire.EmbeddingRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.embed(data, request))
 
     @post(
@@ -67,7 +67,7 @@ def vector_routes(door: VectorsDoor) -> list[HTTPRouteHandler]:
         responses=answers(vectors_wire.Ranking, "The documents' scores, best first"),
         summary="Score documents against a query",
     )
-    async def rerank(data: JSONBody[vectors_wire.RerankRequest], request: BodyRequest) -> ASGIApp:
+    async def rerank(data: JSONBody[vectors_wire.RerankRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.rerank(data, request))
 
     return [embeddings, rerank]

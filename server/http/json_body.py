@@ -21,7 +21,9 @@ _OFF = (b"null", b"false", b'""', b"[]", b"{}")
 class JsonBody(Request[Any, Any, Any]):
     """A request whose body is decoded by the struct `wanted`; the framework gets the finished struct.
 
-    `ignored` names the fields of the body that no struct field reads and that are not off, once the body was read.
+    Decoding strictly and once is both faster and stricter than the framework's way over a dict, and gives the path of
+    the wrong field. `ignored` names the fields of the body that no struct field reads and that are not off, once the
+    body was read.
     """
 
     wanted: ClassVar[type[msgspec.Struct]]
@@ -59,9 +61,14 @@ def reading(struct: type[msgspec.Struct]) -> type[JsonBody]:
     return type(f"{struct.__name__}Body", (JsonBody,), {"wanted": struct})
 
 
+def tellable(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first names that can be put into a header and a log: they come from the caller."""
+    return tuple(islice((name for name in names if _NAME.fullmatch(name)), _TOLD))
+
+
 def ignored_header(names: Iterable[str]) -> dict[str, str]:
     """Return the header that names fields without effect; odd names, which come from the caller, are left out."""
-    told = tuple(islice((name for name in names if _NAME.fullmatch(name)), _TOLD))
+    told = tellable(names)
     return {IGNORED_HEADER: ", ".join(told)} if told else {}
 
 

@@ -144,3 +144,10 @@ def _read_international(data: bytes) -> tuple[str, str] | None:
 
 
 _READERS = {b"tEXt": _read_plain, b"zTXt": _read_packed, b"iTXt": _read_international}
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Return width and height as the header says; raise BadImage when it is no PNG."""
+    if png[:8] != SIGNATURE or png[12:16] != b"IHDR":
+        raise BadImage("the image is not a PNG")
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])

@@ -4,12 +4,12 @@ from typing import TypeVar
 
 import msgspec
 
-from compat.openai.errors import body_error
 from compat.openai.images import fields, wire
 from compat.openai.images.convert import Given
 from compat.openai.images.form import Form, read_form
 from compat.openai.images.look import Look, has_transparency, look
 from server.core.errors import BadImage, InvalidValue, Unsupported
+from server.http.refusals import body_error
 
 FILES = ("image", "mask", "markup")
 

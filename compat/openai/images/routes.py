@@ -16,7 +16,6 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ASGIApp
 
 from compat.openai import serve
-from compat.openai.body import BodyRequest, reading
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
 from compat.openai.fields import Field
@@ -29,6 +28,7 @@ from compat.openai.images.store import PictureStore
 from compat.openai.images.stream import Kind, PictureEncoder, encode
 from compat.openai.specs import answers
 from server.core.errors import BadRequest
+from server.http.json_body import JsonBody, reading
 from server.http.sse import event_stream, frame
 from server.service.service import JobStream
 
@@ -39,7 +39,7 @@ _MULTIPART = "multipart/form-data"
 _OUR_WORDS = {"init_images": "image", "width": "size", "height": "size", "batches": "n"}
 
 
-class FormBody(BodyRequest):
+class FormBody(JsonBody):
     """A request whose multipart body the door reads itself."""
 
     async def body(self) -> bytes:
@@ -64,7 +64,7 @@ class ImagesDoor:
         self._settings = settings
         self._store = PictureStore(limit=settings.url_bytes, life_s=settings.url_s, clock=time.time)
 
-    async def generate(self, data: wire.GenerationRequest, request: BodyRequest) -> serve.Answer:
+    async def generate(self, data: wire.GenerationRequest, request: JsonBody) -> serve.Answer:
         """Make pictures from a prompt."""
         return await self._make(Order(kind="image_generation", asked=data, ignored=request.ignored), request)
 
@@ -87,7 +87,7 @@ class ImagesDoor:
         headers = {"Cache-Control": f"private, max-age={left}", "Content-Disposition": "inline"}
         return Response(kept.png, media_type="image/png", headers=headers)
 
-    async def _make(self, order: Order, request: BodyRequest) -> serve.Answer:
+    async def _make(self, order: Order, request: JsonBody) -> serve.Answer:
         desk, asked = self._desk, order.asked
         card = checkpoint_of(desk.service, asked.model, self._settings.default_model)
         work = convert.to_core(asked, card, convert.draw_seed(), order.given)
@@ -106,7 +106,7 @@ class ImagesDoor:
             body = await asyncio.to_thread(answer.as_base64, making, pictures)
         return serve.whole(body, accepted)
 
-    async def _streamed(self, order: serve.Order, encoder: PictureEncoder, request: BodyRequest) -> serve.Answer:
+    async def _streamed(self, order: serve.Order, encoder: PictureEncoder, request: JsonBody) -> serve.Answer:
         settings = self._desk.settings
         stream, accepted = await serve.opened(self._desk.service, order, request, settings.patience_s)
         frames = _frames(stream, encoder, b"" if accepted else serve.WAITING)
@@ -181,7 +181,7 @@ def image_routes(desk: Desk, settings: ImagesSettings | None = None) -> list[HTT
         responses=described,
         summary="Make pictures from a prompt",
     )
-    async def generations(data: JSONBody[wire.GenerationRequest], request: BodyRequest) -> ASGIApp:
+    async def generations(data: JSONBody[wire.GenerationRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.generate(data, request))
 
     @post(

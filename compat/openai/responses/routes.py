@@ -12,7 +12,6 @@ from litestar.params import FromPath, JSONBody
 from litestar.types import ASGIApp
 
 from compat.openai import serve
-from compat.openai.body import BodyRequest, reading
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
 from compat.openai.responses import output, wire
@@ -25,6 +24,7 @@ from compat.openai.specs import answers
 from compat.openai.wire import ErrorBody, JsonObject
 from server.core.errors import ContextTooLong, Unsupported
 from server.http.auth import owner_of
+from server.http.json_body import JsonBody, reading
 from server.http.sse import event_stream, frame
 from server.service.service import JobStream
 
@@ -47,7 +47,7 @@ class ResponsesDoor:
         self._desk = desk
         self._memory = Memory(desk.settings)
 
-    async def create(self, data: wire.ResponsesRequest, request: BodyRequest) -> serve.Answer:
+    async def create(self, data: wire.ResponsesRequest, request: JsonBody) -> serve.Answer:
         """Answer an input."""
         owner = owner_of(request)
         model = self._desk.model(data.model)
@@ -66,7 +66,7 @@ class ResponsesDoor:
         await serve.gathered(self._desk.service, order, lambda stream: self._written(stream, turn), request)
         return serve.whole(turn.writer.response, order)
 
-    async def _streamed(self, order: serve.Order, turn: Turn, request: BodyRequest) -> serve.Answer:
+    async def _streamed(self, order: serve.Order, turn: Turn, request: JsonBody) -> serve.Answer:
         settings = self._desk.settings
         stream, _ = await serve.opened(self._desk.service, order, request, settings.patience_s)
         frames = self._frames(stream, turn)
@@ -143,7 +143,7 @@ def response_routes(desk: Desk) -> list[HTTPRouteHandler]:
         responses=answers(output.Response, "The response, or a stream of events"),
         summary="Answer an input of items",
     )
-    async def responses(data: JSONBody[wire.ResponsesRequest], request: BodyRequest) -> ASGIApp:
+    async def responses(data: JSONBody[wire.ResponsesRequest], request: JsonBody) -> ASGIApp:
         return cast("ASGIApp", await door.create(data, request))
 
     @get(

@@ -18,9 +18,10 @@ from litestar.exceptions import (
 )
 
 from compat.openai import wire
-from compat.openai.errors import body_error, reply
+from compat.openai.errors import reply
 from server.core import errors as core
 from server.http.disconnect import ClientLeft
+from server.http.refusals import body_error
 
 INVALID = "invalid_request_error"
 
