@@ -1,11 +1,12 @@
 """`python -m bench`: the figures that the README may name.
 
-    python -m bench [start] [text] [unrelated] [shared] [stall] [--rounds N] [--model FILE]
+    python -m bench [start] [text] [unrelated] [shared] [stall] [repeat] [--rounds N] [--model FILE]
+    python -m bench pictures [--rounds N] [--side PIXELS] [--threads N] [--checkpoint FILE]
 
 `start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
 beside llama.cpp's bare decode loop on the same file, threads and context. `unrelated`, `shared` and `stall`: the table
-beside llama-server (built on first use). Without a file, a model of 0.5B size with random weights (Q4_0) is made in the
-temporary folder. Without parts: start and text.
+beside llama-server (built on first use). `repeat`: the engine with speculation beside itself without. Without a file, a
+model of 0.5B size with random weights (Q4_0) is made in the temporary folder. Without parts: start and text.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from bench.beside import beside
+from bench.beside import beside, repeat
 from bench.compare import Compared, interleave, spread
 from bench.house import House
 from bench.load import Load, run
@@ -31,21 +32,34 @@ CLIENTS = (1, 8)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["start", "text"], metavar="PART", help="start, text, unrelated, shared, stall"
+        "parts",
+        nargs="*",
+        default=["start", "text"],
+        metavar="PART",
+        help="start, text, unrelated, shared, stall, pictures",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a GGUF file")
+    parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1 checkpoint, for pictures")
+    parser.add_argument("--side", type=int, default=256, help="width and height of pictures")
+    parser.add_argument("--threads", type=int, default=0, help="threads for pictures; 0 = torch's choice")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hearth-bench-") as folder:
         place = Path(folder)
         if "start" in options.parts:
             start(place, options.rounds)
         models = place / "models"
-        file = _model(models, options.model) if set(options.parts) - {"start"} else models
+        file = _model(models, options.model) if set(options.parts) - {"start", "pictures"} else models
         if "text" in options.parts:
             text(place, models, file, options.rounds)
         if parts := [part for part in ("unrelated", "shared", "stall") if part in options.parts]:
             beside(file, models, place / "beside", options.rounds, parts)
+        if "repeat" in options.parts:
+            repeat(models, place / "repeat", options.rounds)
+        if "pictures" in options.parts:
+            from bench.pictures import pictures  # torch is slow to import, and the other parts do without
+
+            pictures(place / "pictures", options.rounds, options.side, options.threads, options.checkpoint)
 
 
 def start(place: Path, rounds: int) -> None:

@@ -1,4 +1,7 @@
-"""The text table beside llama-server: unrelated prompts, a shared prefix, a long prompt that arrives in a stream."""
+"""The text table beside llama-server: unrelated prompts, a shared prefix, a long prompt that arrives in a stream.
+
+`repeat` is beside ourselves: answers that repeat and answers that do not, with and without speculation.
+"""
 
 import asyncio
 import itertools
@@ -74,6 +77,23 @@ def _stalls(ours: str, theirs: str, rounds: int, seeds: Iterator[int]) -> None:
             f"1024 tokens arrive: {name}", "ms", [m[key] for m in mine], [o[key] for o in other], "less"
         )
         print(compared.line(), flush=True)
+
+
+def repeat(models: Path, place: Path, rounds: int) -> None:
+    """Compare speculation with none, one client: first with answers that repeat themselves, then with others."""
+    config = f"[text]\nslots = 1\ncontext = {CONTEXT}\n"
+    place.mkdir(parents=True, exist_ok=True)
+    with (
+        House(models, place / "with", config=config) as ours,
+        House(models, place / "without", config=config + "speculation = false\n") as other,
+    ):
+        seeds = itertools.count(1)
+        for url in (ours.url, other.url):
+            run(url, "bench", Load(clients=1, new_tokens=2), seed=0)
+        loops = Load(clients=1, new_tokens=192, repeat_penalty=0.5)
+        _table("answer repeats", loops, ours.url, other.url, rounds, seeds)
+        news = Load(clients=1, new_tokens=96, repeat_penalty=1.3)
+        _table("answer is new", news, ours.url, other.url, rounds, seeds)
 
 
 async def _stall(url: str, seed: int) -> dict[str, float]:

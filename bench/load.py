@@ -14,13 +14,17 @@ import httpx
 
 @dataclass(frozen=True)
 class Load:
-    """`clients` requests at once of `prompt_tokens` tokens, `shared` of them the same for all, `new_tokens` to make."""
+    """`clients` requests at once of `prompt_tokens` tokens, `shared` of them the same for all, `new_tokens` to make.
+
+    A `repeat_penalty` below 1 makes a model of random weights repeat itself, one above 1 keeps it from that.
+    """
 
     clients: int
     prompt_tokens: int = 256
     new_tokens: int = 48
     shared: int = 0
     vocabulary: int = 30_000
+    repeat_penalty: float = 1.0
 
     def prompts(self, seed: int) -> list[list[int]]:
         """Return token ids, different for each client and seed; what is shared depends on the seed alone."""
@@ -41,9 +45,7 @@ def run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
 async def _run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
     async with httpx.AsyncClient(timeout=600, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
         began = time.perf_counter()
-        moments = await asyncio.gather(
-            *(_moments(client, url, model, prompt, load.new_tokens) for prompt in load.prompts(seed))
-        )
+        moments = await asyncio.gather(*(_moments(client, url, model, prompt, load) for prompt in load.prompts(seed)))
         took = time.perf_counter() - began
     gaps = [b - a for every in moments for a, b in itertools.pairwise(every)]
     return {
@@ -53,12 +55,13 @@ async def _run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
     }
 
 
-async def _moments(client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int) -> list[float]:
-    return [moment async for moment in stream(client, url, model, prompt, count)]
+async def _moments(client: httpx.AsyncClient, url: str, model: str, prompt: list[int], load: Load) -> list[float]:
+    moments = stream(client, url, model, prompt, load.new_tokens, repeat_penalty=load.repeat_penalty)
+    return [moment async for moment in moments]
 
 
 async def stream(
-    client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int
+    client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int, *, repeat_penalty: float = 1.0
 ) -> AsyncIterator[float]:
     """Yield when each piece of text arrived; the request makes exactly `count` tokens, greedily.
 
@@ -74,6 +77,8 @@ async def stream(
         "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
+    if repeat_penalty != 1.0:
+        body |= {"repeat_penalty": repeat_penalty, "repeat_last_n": 512}
     tokens = 0
     async with client.stream("POST", f"{url}/v1/completions", json=body) as answer:
         if answer.status_code != 200:

@@ -14,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from server.config import Config, parse_bytes
 from server.core.memory import RAM, DeviceProfile, MemoryBudget, PoolId
-from server.doors import ALIASES, body_limits, make_dialects
+from server.doors import ALIASES, BEGINNINGS, body_limits, make_dialects
 from server.http import admin, health, house, page
 from server.http.aliases import Aliases
 from server.http.auth import Keyring, guard
@@ -56,7 +56,7 @@ class House:
         self.dialects = make_dialects(self.service, config, self.catalog, state)
         self.litestar = self._litestar()
         gate = Gate(self.litestar, reply_to=self.reply_to, rules=gate_rules(config, body_limits(self.dialects)))
-        self.asgi = Aliases(gate, ALIASES)
+        self.asgi = Aliases(gate, ALIASES, BEGINNINGS)
 
     def reply_to(self, path: str, error: Exception) -> Reply:
         """Say what went wrong in the words of the door that a path belongs to."""
@@ -162,6 +162,8 @@ def make_ledger(
         devices=devices,
         hashes=hashes,
         vae_for=catalog.automatic_vae,
+        preview_for=catalog.preview_decoder,
+        limits=make_budget(config, devices).limits,
         file=state / "footprints.json" if state else None,
     )
 

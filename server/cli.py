@@ -17,7 +17,8 @@ PULLED_KINDS = ("text", "checkpoint", "lora", "vae", "embedding", "controlnet", 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 well, 1 failed, 2 wrong usage, 78 wrong configuration."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(given).parse_args(given)
     try:
         config = read_config(options.config, flags=_flags(options))
         run: Callable[[Config, argparse.Namespace], int] = options.run
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; foreign flags are known to `serve` alone, and looked up when it is asked for."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     common.add_argument("--models", action="append", metavar="DIR", help="models folder; may be given more than once")
@@ -52,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--port", type=int, metavar="N", help="port to listen on (default 7860)")
     serving.add_argument("--allow-host", action="append", metavar="NAME", help="a further name of this server")
     serving.add_argument("--allow-origin", action="append", metavar="URL", help="a web page that may call this server")
+    if "serve" in given:
+        from compat.a1111 import flags
+
+        flags.add_to(serving)
     verb("models", _models, "list the models that are found")
     verb("check", _check, "read the configuration and the model folders and say what is wrong")
     verb("devices", _devices, "list the devices and their memory")
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _flags(options: argparse.Namespace) -> dict[str, object]:
-    return {
+    own = {
         "models.folders": options.models,
         "server.log_level": options.log_level,
         "server.host": getattr(options, "host", None),
@@ -72,6 +78,19 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
         "server.allowed_hosts": getattr(options, "allow_host", None),
         "server.allowed_origins": getattr(options, "allow_origin", None),
     }
+    return _foreign(options) | {key: value for key, value in own.items() if value is not None}
+
+
+def _foreign(options: argparse.Namespace) -> dict[str, object]:
+    """Return what foreign flags of `serve` set, and say which do nothing."""
+    if options.run is not _serve:
+        return {}
+    from compat.a1111 import flags
+
+    settings, words = flags.told(options)
+    for word in words:
+        print(f"hearth: {word}", file=sys.stderr)
+    return settings
 
 
 def _serve(config: Config, _: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from server.core.image_memory import MODES, PIXELS
 from server.core.memory import GIB, KIB, MIB
 from server.core.models import ImageSettings, TextSettings
 
@@ -48,8 +49,9 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which models there are.
 
-    The `default_` models answer requests that name none. `aliases` maps further names to model names; `settings` maps a model name to keys of `[text]` or `[image]` that
-    differ for it; `pinned` models stay once they are loaded. `rescan_s` 0 switches watching off.
+    The `default_` models answer requests that name none. `aliases` maps further names to model names; `settings` maps a
+    model name to keys of `[text]` or `[image]` that differ for it; `pinned` models stay once they are loaded.
+    `rescan_s` 0 switches watching off.
     """
 
     folders: tuple[str, ...] = ("models",)
@@ -84,10 +86,12 @@ class OpenAiConfig(msgspec.Struct, frozen=True, kw_only=True):
 class A1111Config(msgspec.Struct, frozen=True, kw_only=True):
     """The AUTOMATIC1111 door. `options_file` empty = in the state folder.
 
-    A live preview is made `previews_every` model calls: 0 = never, -1 = as the options say.
+    `output_dir` is where pictures are saved, empty = `outputs` in the state folder. A live preview is made
+    `previews_every` model calls: 0 = never, -1 = as the options say.
     """
 
     options_file: str = ""
+    output_dir: str = ""
     previews_every: int = -1
 
 
@@ -127,6 +131,7 @@ def read_config(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(data, key, value)
+    _rename_vram(data)
     _refuse_unknown(data, Config, "")
     _refuse_unknown_model_settings(data)
     try:
@@ -210,6 +215,19 @@ def _put(data: dict[str, Any], dotted: str, value: Any) -> None:
     data[key] = value
 
 
+def _rename_vram(data: dict[str, Any]) -> None:
+    """Let the memory mode be called `vram`, too: in `[image]` and among the settings of a model."""
+    models = data.get("models", {})
+    settings = models.get("settings", {}) if isinstance(models, dict) else {}
+    tables = [data.get("image"), *(settings.values() if isinstance(settings, dict) else ())]
+    for table in tables:
+        if not isinstance(table, dict) or "vram" not in table:
+            continue
+        if "offload" in table:
+            raise ConfigError("vram and offload are two names of one key; give one of them")
+        table["offload"] = table.pop("vram")
+
+
 def _refuse_unknown(data: Any, wanted: Any, path: str) -> None:
     if not (isinstance(data, dict) and isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
         return
@@ -250,6 +268,10 @@ def _check_values(config: Config) -> None:
         ("text.context", config.text.context >= 0, "must not be negative"),
         ("text.threads", 0 <= config.text.threads <= 1024, "must be 0 ... 1024"),
         ("image.threads", 0 <= config.image.threads <= 1024, "must be 0 ... 1024"),
+        ("image.offload", config.image.offload in MODES, f"must be one of {', '.join(MODES)}"),
+        ("image.sdxl_offload", config.image.sdxl_offload in ("", *MODES), f"must be one of {', '.join(MODES)}"),
+        ("image.spares", set(config.image.spares) <= set(PIXELS), f"takes the families {', '.join(PIXELS)}"),
+        ("image.memory_limit", config.image.memory_limit >= 0, "must not be negative"),
         ("auth.keys", all(config.auth.keys), "must not hold an empty key"),
     )
     for key, holds, text in rules:

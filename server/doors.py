@@ -18,6 +18,10 @@ ALIASES = llama_server.ALIASES
 """Paths without a prefix that stand for routes of the OpenAI door, as llama-server has them."""
 
 
+BEGINNINGS = a1111.BEGINNINGS
+"""Beginnings of paths that stand for a route with a query."""
+
+
 def make_dialects(service: Service, config: Config, catalog: Catalog, state: Path | None) -> tuple[Dialect, ...]:
     """Return the front doors; the first whose prefix a path has words the refusals for it."""
     openai_door, text = config.openai, config.text
@@ -72,11 +76,13 @@ def body_limits(dialects: Iterable[Dialect]) -> dict[str, int]:
 
 
 def _a1111_settings(config: Config, catalog: Catalog, state: Path | None) -> a1111.A1111Settings:
+    outputs = config.a1111.output_dir or (str(state / "outputs") if state else None)
     options = config.a1111.options_file or (str(state / "a1111-options.json") if state else None)
     styles = catalog.styles_file()
     folders = config.models.folders
     return a1111.A1111Settings(
         options_file=options,
+        output_dir=outputs,
         styles_files=(str(styles),) if styles else (),
         models_dir=str(Path(folders[0]).expanduser()) if folders else None,
         default_model=config.models.default_image,

@@ -1,6 +1,8 @@
 """Logging set-up: a record is one line on standard error, secrets masked, control codes escaped."""
 
+import contextlib
 import logging
+import os
 import re
 import sys
 
@@ -26,7 +28,15 @@ class SafeHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to standard error; a closed or full target must not stop the server."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Drop the record."""
+        """Drop the record; when nobody reads any more, let all later ones go nowhere.
+
+        What a broken pipe leaves unwritten would else turn a good end of the process into a bad exit status.
+        """
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
 
 
 def set_up(level: str) -> None:

@@ -15,7 +15,7 @@ from types import FrameType
 
 import uvicorn
 
-from server.app import House
+from server.app import House, warnings
 from server.core.models import ModelCard, ModelKind
 from server.http import wire
 from server.notify import Notifier
@@ -166,6 +166,7 @@ def banner(house: House, address: str) -> str:
     if not cards:
         lines.append("  no models yet: `hearth pull REPO` fetches one, or put GGUF files into models/text and")
         lines.append("  checkpoints into models/Stable-diffusion; they are seen without a restart")
+    lines += [f"  WARNING: {warning}" for warning in warnings(house.config)]
     return "\n".join(lines)
 
 
@@ -183,6 +184,8 @@ def serve(house: House, *, say: Callable[[str], None]) -> int:
         CannotListen: the address cannot be had.
     """
     config = house.config.server
+    for warning in warnings(house.config):
+        logger.warning("%s", warning)
     listening = listen(config.host, config.port)
     host, port = listening.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

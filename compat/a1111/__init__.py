@@ -4,13 +4,16 @@
 against bounds; `convert` (with `prompt_syntax`, `names`, `denoise`, `hires`, `networks`, `styles`, `options`) turns a
 request into the core's, and `img2img` (with `encoded`, `given`, `img2img_fields`) adds pictures to that; `answer` (with
 `extras`, `infotext`, `fingerprints`) turns pictures into an answer; `progress` and `listings` tell what is there;
-`errors` and `refusals` word every no; `door` holds the state that A1111 has and the core has not; `routes` are the
-handlers.
+`errors` and `refusals` word every no.
+
+`routes` are the handlers; `door` holds the state that A1111 has and the core has not. A request goes through `pasting`
+(its infotext), `workshop` (plan, make, save) with `making` (one job) and `runs` (several jobs), `scripts/`, `grids`,
+`saving` and `naming` (files); `postprocess` enlarges finished pictures by `upscalers`.
 
     convert.to_core(wire.Txt2Img(...), convert.Context(model="tiny"))  ->  ImageRequest, without any server
 """
 
-from compat.a1111.routes import dialect
+from compat.a1111.routes import BEGINNINGS, dialect
 from compat.a1111.settings import A1111Settings
 
-__all__ = ["A1111Settings", "dialect"]
+__all__ = ["BEGINNINGS", "A1111Settings", "dialect"]

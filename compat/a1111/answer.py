@@ -2,18 +2,21 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from compat.a1111 import infotext, wire
 from compat.a1111.checkpoints import short_hash
+from compat.a1111.companions import refiner_entries
 from compat.a1111.convert import Plan
 from compat.a1111.extras import Hashes, extras_of
 from server.core.image import ImageReady
 from server.core.models import ModelCard
 from server.http.png import add_text
+
+NOTHING: Mapping[str, Any] = {}
 
 INPAINTING = 9
 PIX2PIX = 8
@@ -22,7 +25,8 @@ PIX2PIX = 8
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer needs beside the plan. `card` is the checkpoint as it is after the job.
 
-    `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` and `blank_mask` as in `extras_of`.
+    `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` and `blank_mask` as in `extras_of`. `refined`: a
+    refiner took over. `maps` are those of ControlNet units, which follow all pictures.
     """
 
     pictures: Sequence[ImageReady]
@@ -32,6 +36,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     hashes: Hashes = Hashes()
     padded: bool = False
     blank_mask: bool = False
+    refined: bool = False
+    maps: Sequence[bytes] = ()
 
     @property
     def inputs(self) -> int:
@@ -51,8 +57,8 @@ def from_core(plan: Plan, finished: Finished) -> wire.ImagesAnswer:
     return wire.ImagesAnswer(images=images, parameters=parameters, info=json.dumps(info(plan, finished, texts)))
 
 
-def infotexts(plan: Plan, finished: Finished) -> list[str]:
-    """Return the infotext of each picture."""
+def infotexts(plan: Plan, finished: Finished, behind: Mapping[str, Any] = NOTHING) -> list[str]:
+    """Return the infotext of each picture; `behind` are entries that follow all others but the version."""
     extras = _extras(plan, finished)
     if plan.work.hires is not None:
         extras["Hires prompt"] = _other(plan.texts.hires_prompt, plan.texts.prompt)
@@ -61,7 +67,7 @@ def infotexts(plan: Plan, finished: Finished) -> list[str]:
         infotext.write(
             plan.texts.prompt,
             plan.texts.negative,
-            _fields(plan, finished, picture.index) | extras | _tail(plan, finished),
+            _fields(plan, finished, picture.index) | extras | dict(behind) | _tail(plan, finished),
         )
         for picture in finished.pictures
     ]
@@ -150,7 +156,9 @@ def _fields(plan: Plan, finished: Finished, index: int) -> dict[str, Any]:
 
 
 def _extras(plan: Plan, finished: Finished) -> dict[str, Any]:
-    return extras_of(plan, finished.hashes, padded=finished.padded, blank_mask=finished.blank_mask)
+    entries = extras_of(plan, finished.hashes, padded=finished.padded, blank_mask=finished.blank_mask)
+    entries |= refiner_entries(plan.request, plan.options, plan.others.refiner, took_over=finished.refined)
+    return dict(plan.more) | entries
 
 
 def _vae_name(plan: Plan) -> str | None:

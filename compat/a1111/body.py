@@ -13,20 +13,32 @@ LARGE = 1024 * 1024
 
 
 class LenientRequest(Request[Any, Any, Any]):
-    """A request whose JSON is read as A1111 reads it. `wanted` None means an object with any content."""
+    """A request whose JSON is read as A1111 reads it. `wanted` None means an object with any content.
+
+    `sent` are the fields that the client sent and that are known, once the body has been read.
+    """
 
     wanted: ClassVar[type[msgspec.Struct] | None] = None
+    sent: frozenset[str] = frozenset()
 
     async def json(self) -> Any:
         """Return the object in the body; raise Unreadable."""
         body = await self.body()
         if len(body) > LARGE:
-            return await asyncio.to_thread(lenient.read, body, self.wanted)
-        return lenient.read(body, self.wanted)
+            found = await asyncio.to_thread(lenient.read, body, self.wanted)
+        else:
+            found = lenient.read(body, self.wanted)
+        self.sent = frozenset(found)
+        return found
 
     async def body(self) -> bytes:
         """Return the body; where there is none, white space, so that reading says what is missing."""
         return await super().body() or b" "
+
+
+def sent_in(request: Request[Any, Any, Any]) -> frozenset[str]:
+    """Return the fields that the client sent."""
+    return request.sent if isinstance(request, LenientRequest) else frozenset()
 
 
 def reading(wire: type[msgspec.Struct]) -> type[LenientRequest]:

@@ -9,6 +9,8 @@ SHORT = 10
 
 _HASH_SUFFIX = re.compile(r" \[[0-9a-fA-F]{8,64}\]\Z")
 
+_ANY_SUFFIX = re.compile(r"\s*\[[^\]]+\]\s*\Z")
+
 
 def short_hash(card: ModelCard) -> str | None:
     """Return the first 10 hex digits of the file's SHA-256, None while it is unknown."""
@@ -37,6 +39,21 @@ def find(name: str, cards: Sequence[ModelCard]) -> ModelCard | None:
         for word in _words(card):
             by_name.setdefault(word, card)
     return by_name.get(name) or by_name.get(_HASH_SUFFIX.sub("", name))
+
+
+def closest(name: str, cards: Sequence[ModelCard]) -> ModelCard | None:
+    """Return the card that a name means exactly, else that with the shortest title which holds it.
+
+    So are refiners and checkpoints of a second pass looked up. A hash behind the name is left out if nothing holds it.
+    """
+    for word in (name, _ANY_SUFFIX.sub("", name)):
+        found = find(word, cards)
+        if found is not None:
+            return found
+        holding = [card for card in cards if word in title(card)]
+        if holding:
+            return min(holding, key=lambda card: len(title(card)))
+    return None
 
 
 def _words(card: ModelCard) -> list[str]:

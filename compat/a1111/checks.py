@@ -9,8 +9,6 @@ from compat.a1111.settings import A1111Settings
 from server.core.errors import InvalidValue, Unsupported
 
 SMALLEST_SIDE = 8
-NO_REFINER = ("", "None", "none")
-SAME_CHECKPOINT = ("", "Use same checkpoint")
 NEVER_NULL = ("prompt", "negative_prompt", "cfg_scale", "steps", "width", "height", "batch_size", "n_iter")
 
 
@@ -45,12 +43,6 @@ def check_offered(request: wire.Txt2Img) -> None:
     for name in request.alwayson_scripts:
         if name.lower() in fields.SELECTABLE_SCRIPTS:
             raise Refused.http("Cannot have a selectable script in the always on scripts params")
-    if (request.refiner_checkpoint or "") not in NO_REFINER:
-        raise Unsupported.of("refiner_checkpoint", "a refiner is not offered yet; leave refiner_checkpoint empty")
-    if request.enable_hr and (request.hr_checkpoint_name or "") not in SAME_CHECKPOINT:
-        raise Unsupported.of("hr_checkpoint_name", "another checkpoint for the second pass is not offered yet")
-    if request.infotext:
-        raise Unsupported.of("infotext", "filling a request from an infotext is not offered yet")
 
 
 class OptionsUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +82,7 @@ def check_faces(request: wire.Txt2Img, options: OptionValues) -> None:
 
 def ignored_scripts(request: wire.Txt2Img) -> tuple[str, ...]:
     """Return the always-on scripts of extensions that are not here."""
-    names = [name for name in request.alwayson_scripts if name.lower() not in fields.IDLE_SCRIPTS]
+    names = [name for name in request.alwayson_scripts if name.lower() not in fields.KNOWN_SCRIPTS]
     return tuple(f"alwayson_scripts.{name}" for name in names)
 
 

@@ -7,20 +7,30 @@ Pure: models, styles, options and the dice come in a `Context`. Nothing here wai
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
-from compat.a1111 import checks, hires, wire
+from compat.a1111 import checks, companions, hires, wire
+from compat.a1111.controlnet.units import controlled
 from compat.a1111.denoise import denoise_of
 from compat.a1111.given import Given
 from compat.a1111.names import Sampling, find_sampler, resolve
-from compat.a1111.networks import Mentioned, Networks, cut_tags, default_tag, embeddings_for, find_networks
+from compat.a1111.networks import (
+    HYPERNETWORK,
+    Mentioned,
+    Networks,
+    cut_tags,
+    default_tag,
+    embeddings_for,
+    find_networks,
+)
 from compat.a1111.options import OptionValues
 from compat.a1111.prompt_syntax import Timing, parse_negative, parse_prompt
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import Style, apply_styles, cut_comments
 from compat.a1111.upscalers import Upscaler
-from server.core.errors import InvalidValue, Unsupported
+from server.core.errors import InvalidValue
 from server.core.image import Emphasis, HiresPass, ImageRequest, NoiseSource, Seeds, Size, TextEncoding
 from server.core.models import ModelCard
 
@@ -28,6 +38,7 @@ VAE = "sd_vae"
 
 LARGEST_SEED = 2**64 - 1
 SMALLEST_SEED = -(2**63)
+LARGEST_CROP = 16_384
 
 SOURCES: dict[str, NoiseSource] = {"GPU": "device", "CPU": "cpu", "NV": "philox"}
 EMPHASES: dict[str, Emphasis] = {"None": "none", "Ignore": "ignore", "Original": "original", "No norm": "no_norm"}
@@ -51,9 +62,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     loras: tuple[ModelCard, ...] = ()
     embeddings: tuple[ModelCard, ...] = ()
     hypernetworks: tuple[ModelCard, ...] = ()
+    controlnets: tuple[ModelCard, ...] = ()
     vaes: tuple[ModelCard, ...] = ()
     model_file: str = ""
     upscalers: tuple[Upscaler, ...] = ()
+    checkpoints: tuple[ModelCard, ...] = ()
     draw: Callable[[], int] = draw_seed
 
 
@@ -71,6 +84,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `size` is the first pass's as asked for, not rounded. `hires` is the second pass's sampler and schedule.
     `ignored` names what was left out. `vae` is the one chosen by name. `given` is there for a request of img2img.
+    `more` are entries of the infotext that a script adds, `control` those of ControlNet units. `others` are further
+    checkpoints.
     """
 
     request: wire.Txt2Img
@@ -87,6 +102,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     vae: ModelCard | None = None
     given: Given | None = None
+    more: Mapping[str, Any] = {}
+    control: Mapping[str, str] = {}
+    others: companions.Named = companions.Named()
 
 
 def to_core(request: wire.Txt2Img, context: Context) -> ImageRequest:
@@ -114,6 +132,7 @@ class _Prompts(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     hires_prompt: str
     networks: Networks
+    hires_networks: Networks
 
 
 def plan(request: wire.Txt2Img, context: Context) -> Plan:
@@ -122,7 +141,8 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
     Raises:
         InvalidValue: a field is out of bounds; the fact `param` names it.
         Unsupported: it asks for something that would change the picture and is not offered.
-        Refused: it names a script, sampler or upscaler that is not there.
+        Refused: it names a script, sampler, upscaler or checkpoint that is not there.
+        Unreadable: a ControlNet unit is none.
     """
     checks.check_bounds(request, context.settings)
     checks.check_offered(request)
@@ -135,9 +155,13 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
     second = hires.sampling_of(request, sampling) if request.enable_hr else None
     prompts = _prompts(case)
     seed, subseed = _seeds(request, context.draw)
+    dice = seed + max(seed if request.subseed in (None, -1) else subseed, 0)
+    control = controlled(request.alwayson_scripts, use.values, context.controlnets, seed=dice & 0xFFFFFFFF)
+    work = _work(case, sampling, second, prompts, _core_seeds(case, seed, subseed))
+    others = companions.named(request, context.checkpoints, context.model)
     return Plan(
         request=request,
-        work=_work(case, sampling, second, prompts, _core_seeds(case, seed, subseed)),
+        work=companions.joined(msgspec.structs.replace(work, control=control.units), request, use.values, others),
         options=use.values,
         texts=prompts.shown,
         sampling=sampling,
@@ -148,7 +172,12 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
         loras=prompts.networks.mentioned,
         embeddings=context.embeddings,
         vae=vae_named(use.values.text(VAE), context.vaes),
-        ignored=(*_ignored(request), *use.ignored, *(f"lora:{name}" for name in prompts.networks.missing)),
+        ignored=(
+            *(*_ignored(request), *use.ignored, *control.ignored),
+            *(f"lora:{name}" for name in prompts.networks.missing),
+        ),
+        control=control.told,
+        others=others,
     )
 
 
@@ -170,6 +199,7 @@ def _work(case: _Case, sampling: Sampling, second: Sampling | None, prompts: _Pr
         hires=None if second is None else _hires(case, second, timing, prompts),
         vae=_vae_file(options.text(VAE), context),
         adapters=prompts.networks.adapters,
+        hypernetworks=prompts.networks.hypernetworks,
         embeddings=embeddings_for(
             [prompts.prompt, shown.negative, prompts.hires_prompt, shown.hires_negative], context.embeddings
         ),
@@ -205,7 +235,7 @@ def _texts(request: wire.Txt2Img, options: OptionValues, context: Context) -> Te
         return cut_comments(merged) if options.flag("enable_prompt_comments") else merged
 
     prompt, negative = request.prompt or "", request.negative_prompt or ""
-    suffix = _default_lora(prompt, options, context)
+    suffix = _default_tags(prompt, options, context)
     return Texts(
         prompt=ready(prompt, False, "prompt") + suffix,
         negative=ready(negative, True, "negative_prompt"),
@@ -214,26 +244,32 @@ def _texts(request: wire.Txt2Img, options: OptionValues, context: Context) -> Te
     )
 
 
-def _default_lora(prompt: str, options: OptionValues, context: Context) -> str:
-    name = options.text("sd_lora")
-    known = {card.stem for card in context.loras}
+def _default_tags(prompt: str, options: OptionValues, context: Context) -> str:
+    """Return the tags of the networks that options put into every prompt."""
     written = {tag.items[0] for tag in cut_tags(prompt)[1]}
-    if name == "None" or name not in known or name in written:
-        return ""
-    return default_tag(name, options.number("extra_networks_default_multiplier"))
+    multiplier = options.number("extra_networks_default_multiplier")
+    found = ""
+    for kind, option, cards in (
+        (HYPERNETWORK, "sd_hypernetwork", context.hypernetworks),
+        ("lora", "sd_lora", context.loras),
+    ):
+        name = options.text(option)
+        if name != "None" and name not in written and name in {card.stem for card in cards}:
+            found += default_tag(kind, name, multiplier)
+    return found
 
 
 def _prompts(case: _Case) -> _Prompts:
     shown = _texts(case.request, case.options, case.context)
     prompt, tags = cut_tags(shown.prompt)
     hires_prompt, hires_tags = cut_tags(shown.hires_prompt)
-    networks = Networks()
+    networks = hires_networks = Networks()
     if not case.request.disable_extra_networks:
         known = case.context.loras, case.context.hypernetworks
-        networks = find_networks(tags, *known)
-        if case.request.enable_hr and find_networks(hires_tags, *known).adapters != networks.adapters:
-            raise Unsupported.of("hr_prompt", "other LoRAs in the second pass than in the first are not offered yet")
-    return _Prompts(shown=shown, prompt=prompt, hires_prompt=hires_prompt, networks=networks)
+        networks, hires_networks = find_networks(tags, *known), find_networks(hires_tags, *known)
+    return _Prompts(
+        shown=shown, prompt=prompt, hires_prompt=hires_prompt, networks=networks, hires_networks=hires_networks
+    )
 
 
 def _timing(sampling: Sampling, steps: int, options: OptionValues, base: Timing | None = None) -> Timing:
@@ -274,6 +310,11 @@ def _encoding(options: OptionValues) -> TextEncoding:
         emphasis=EMPHASES.get(options.text("emphasis"), "original"),
         comma_backtrack=options.integer("comma_padding_backtrack", 0, 74),
         pad_uncond=options.flag("pad_cond_uncond"),
+        clip_skip_first=options.flag("sdxl_clip_l_skip"),
+        crop_top=options.integer("sdxl_crop_top", 0, LARGEST_CROP),
+        crop_left=options.integer("sdxl_crop_left", 0, LARGEST_CROP),
+        aesthetic=options.number("sdxl_refiner_high_aesthetic_score"),
+        negative_aesthetic=options.number("sdxl_refiner_low_aesthetic_score"),
     )
 
 
@@ -293,6 +334,8 @@ def _hires(case: _Case, sampling: Sampling, first: Timing, prompts: _Prompts) ->
         denoise=denoise_of(request, options, sampling, steps),
         prompt=parse_prompt(prompts.hires_prompt, timing, weighted=case.weighted, param="hr_prompt"),
         negative=parse_negative(negative, timing, weighted=case.weighted, param="hr_negative_prompt"),
+        adapters=prompts.hires_networks.adapters,
+        hypernetworks=prompts.hires_networks.hypernetworks,
     )
 
 
@@ -309,6 +352,4 @@ def _ignored(request: wire.Txt2Img) -> tuple[str, ...]:
     sampling = resolve(asked, None)
     if find_sampler(asked) is None and not asked.startswith(sampling.sampler.name + " "):
         left_out.append("sampler_name" if request.sampler_name else "sampler_index")
-    if request.save_images:
-        left_out.append("save_images")
     return tuple(left_out)

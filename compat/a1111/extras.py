@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from compat.a1111.companions import short_title
 from compat.a1111.convert import Plan
 from compat.a1111.denoise import CHURN, churn_value, eta_of, has_range, min_uncond
 from compat.a1111.given import entries_before
@@ -28,7 +29,7 @@ def extras_of(plan: Plan, hashes: Hashes, *, padded: bool, blank_mask: bool = Fa
 
     Hires prompts stand there as null, as in A1111, where they are computed per picture.
     """
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = dict(plan.control)
     if plan.work.hires is not None:
         entries |= _hires_entries(plan)
     if plan.given is not None:
@@ -66,6 +67,8 @@ def _hires_entries(plan: Plan) -> dict[str, Any]:
     entries: dict[str, Any] = {
         "Denoising strength": strength if strength is not None or hires is None else hires.strength
     }
+    if plan.others.hires is not None:
+        entries["Hires checkpoint"] = short_title(plan.others.hires)
     if plan.hires is not None and plan.hires.sampler is not plan.sampling.sampler:
         entries["Hires sampler"] = plan.hires.sampler.name
     entries |= {"Hires prompt": None, "Hires negative prompt": None, "Hires schedule type": _hires_schedule(plan)}

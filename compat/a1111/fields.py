@@ -39,8 +39,8 @@ TXT2IMG: Final[dict[str, Fate]] = {
     "s_noise": "honoured",
     "override_settings": "honoured",
     "override_settings_restore_afterwards": "echoed",
-    "refiner_checkpoint": "refused",
-    "refiner_switch_at": "echoed",
+    "refiner_checkpoint": "honoured",
+    "refiner_switch_at": "honoured",
     "disable_extra_networks": "honoured",
     "firstpass_image": "echoed",
     "comments": "echoed",
@@ -52,19 +52,19 @@ TXT2IMG: Final[dict[str, Fate]] = {
     "hr_second_pass_steps": "honoured",
     "hr_resize_x": "honoured",
     "hr_resize_y": "honoured",
-    "hr_checkpoint_name": "refused",
+    "hr_checkpoint_name": "honoured",
     "hr_sampler_name": "honoured",
     "hr_scheduler": "honoured",
     "hr_prompt": "honoured",
     "hr_negative_prompt": "honoured",
     "force_task_id": "honoured",
     "sampler_index": "honoured",
-    "script_name": "refused",
-    "script_args": "echoed",
+    "script_name": "honoured",
+    "script_args": "honoured",
     "send_images": "honoured",
-    "save_images": "echoed",
-    "alwayson_scripts": "echoed",
-    "infotext": "refused",
+    "save_images": "honoured",
+    "alwayson_scripts": "honoured",
+    "infotext": "honoured",
 }
 
 NOT_OFFERED: Final = (
@@ -78,7 +78,6 @@ NOT_OFFERED: Final = (
     "token_merging_ratio",
     "no_dpmpp_sde_batch_determinism",
     "sd_vae_decode_method",
-    "sd_hypernetwork",
     "beta_dist_alpha",
     "beta_dist_beta",
     "uni_pc_variant",
@@ -103,7 +102,10 @@ SELECTABLE_SCRIPTS: Final = frozenset(
         "img2img alternative test",
     }
 )
-"""Scripts of A1111 that `script_name` chooses; none is offered yet, and none may stand among always-on scripts."""
+"""Scripts of A1111 that `script_name` chooses, here or there: none may stand among always-on scripts."""
 
 IDLE_SCRIPTS: Final = frozenset({"refiner", "sampler", "seed", "extra options", "comments"})
 """Always-on scripts whose arguments do nothing over the API in A1111 either: nothing to name."""
+
+KNOWN_SCRIPTS: Final = IDLE_SCRIPTS | {"controlnet"}
+"""Always-on scripts that are not named as left out: those, and the ones that act on every route."""

@@ -1,4 +1,4 @@
-"""What an img2img request adds to a plan, and what its infotext says of it (a1111-api.md 3.3)."""
+"""What an img2img request adds to a plan, and what its infotext says of it."""
 
 from typing import Any
 

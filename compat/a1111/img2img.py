@@ -4,7 +4,6 @@ plan(wire.Img2Img(init_images=["iVBOR..."], denoising_strength=0.5), convert.Con
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from compat.a1111 import convert, wire
 from compat.a1111.checks import between
+from compat.a1111.colours import colour_of
 from compat.a1111.encoded import pictures
 from compat.a1111.given import Given, blurs
 from compat.a1111.img2img_fields import NOT_OFFERED, SHARED, SOFT_INPAINTING
@@ -28,9 +28,6 @@ MOST_BLUR = 256
 MOST_PADDING = 16_384
 MOST_SOFT = 64.0
 SOFT_DEFAULTS: tuple[Any, ...] = (False, 1, 0.5, 4, 0, 0.5, 2)
-
-_COLOUR = re.compile(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
-_WHITE = (255, 255, 255)
 
 
 def plan(request: wire.Img2Img, context: convert.Context) -> convert.Plan:
@@ -82,7 +79,7 @@ def _init(
         exact_steps=options.flag("img2img_fix_steps"),
         resize=MODES.get(request.resize_mode or 0, "fill"),
         upscaler=_upscaler(options),
-        background=_colour(options.text("img2img_background_color")),
+        background=colour_of(options.text("img2img_background_color")),
         # A1111 reads this option before it sets a request's overrides, so they do not act.
         noise_multiplier=factor if factor is not None else stored.number("initial_noise_multiplier"),
         match_colours=options.flag("img2img_color_correction"),
@@ -119,16 +116,6 @@ def _upscaler(options: OptionValues) -> str:
     if name not in PIXEL_UPSCALERS:
         raise Unsupported.of("override_settings.upscaler_for_img2img", f"the upscaler {name!r} is not offered yet")
     return PIXEL_UPSCALERS[name]
-
-
-def _colour(text: str) -> tuple[int, int, int]:
-    """Return a colour written in hex digits; white for anything else."""
-    match = _COLOUR.fullmatch(text.strip())
-    if match is None:
-        return _WHITE
-    digits = match.group(1) if len(match.group(1)) == 6 else "".join(digit * 2 for digit in match.group(1))
-    red, green, blue = bytes.fromhex(digits)
-    return red, green, blue
 
 
 def _not_offered(request: wire.Img2Img, options: OptionValues) -> tuple[str, ...]:

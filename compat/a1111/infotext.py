@@ -99,13 +99,19 @@ def _field(key: str, value: str) -> dict[str, str]:
 
 
 def _without_styles(prompt: str, negative: str, styles: Iterable[Style]) -> tuple[str, str, list[str]]:
+    """Take styles off from the outside in; return what is left, and their names in the order they were put on."""
+    left = list(styles)
     found: list[str] = []
-    for style in styles:
-        without = _without(style.prompt, prompt), _without(style.negative, negative)
-        if (style.prompt or style.negative) and without[0] is not None and without[1] is not None:
-            prompt, negative = without[0], without[1]
-            found.append(style.name)
-    return prompt, negative, found
+    while True:
+        for style in left:
+            without = _without(style.prompt, prompt), _without(style.negative, negative)
+            if (style.prompt or style.negative) and without[0] is not None and without[1] is not None:
+                break
+        else:
+            return prompt, negative, found
+        prompt, negative = without[0], without[1]
+        left.remove(style)
+        found.insert(0, style.name)
 
 
 def _without(style: str, text: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from compat.a1111 import names, wire
 from compat.a1111.checkpoints import model_name, short_hash, title
-from compat.a1111.networks import lora_alias
+from compat.a1111.networks import embedding_name, lora_alias
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import Style
 from compat.a1111.upscalers import CLASS_NAMES, REALESRGAN, Upscaler
@@ -122,7 +122,7 @@ def embeddings(cards: Iterable[ModelCard], checkpoint: ModelCard | None) -> wire
             vectors=_whole(card.metadata.get("embedding.vectors")) or 1,
         )
         fits = not shape or not width or shape == width
-        (loaded if fits else skipped)[card.stem] = item
+        (loaded if fits else skipped)[embedding_name(card)] = item
     return wire.EmbeddingsAnswer(loaded=loaded, skipped=skipped)
 
 

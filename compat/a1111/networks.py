@@ -1,4 +1,4 @@
-"""Extra networks that prompts name: `<lora:name:weight>` tags and textual inversions.
+"""Extra networks that prompts name: `<lora:name:weight>`, `<hypernet:name:multiplier>` and textual inversions.
 
 | tag | text encoder | UNet |
 |---|---|---|
@@ -16,11 +16,13 @@ from collections.abc import Sequence
 import msgspec
 
 from server.core.errors import Unsupported
-from server.core.image import EmbeddingRef, LoraRef
+from server.core.image import EmbeddingRef, HypernetworkRef, LoraRef
 from server.core.models import ModelCard
 
 _TAG = re.compile(r"<(\w+):([^>]+)>")
 _LORA_KINDS = ("lora", "lyco")
+HYPERNETWORK = "hypernet"
+LARGEST_WEIGHT = 1e6
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -48,9 +50,10 @@ class Mentioned(msgspec.Struct, frozen=True):
 
 
 class Networks(msgspec.Struct, frozen=True, kw_only=True):
-    """LoRAs of a prompt: what the engine gets, what the infotext names, and what was asked for in vain."""
+    """Networks of a prompt: what the engine gets, what the infotext names, and what was asked for in vain."""
 
     adapters: tuple[LoraRef, ...] = ()
+    hypernetworks: tuple[HypernetworkRef, ...] = ()
     mentioned: tuple[Mentioned, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -76,15 +79,13 @@ def find_networks(tags: Sequence[Tag], loras: Sequence[ModelCard], hypernetworks
     Raises:
         Unsupported: a tag that would change the picture in a way that is not offered.
     """
-    for tag in tags:
-        if tag.kind == "hypernet" and tag.items[0] in {card.stem for card in hypernetworks}:
-            raise Unsupported.of("prompt", f"hypernetworks ({tag.items[0]!r}) are not offered yet")
+    others = _hypernetworks(tags, hypernetworks)
     wanted = [tag for tag in tags if tag.kind in _LORA_KINDS and tag.positional]
     names = _lora_names(loras)
     try:
         weights = [_weights(tag) for tag in wanted]
     except ValueError:
-        return Networks(missing=tuple(tag.positional[0] for tag in wanted))
+        return Networks(hypernetworks=others, missing=tuple(tag.positional[0] for tag in wanted))
     last: dict[str, tuple[float, float]] = {}
     found: list[Mentioned] = []
     missing = []
@@ -98,20 +99,26 @@ def find_networks(tags: Sequence[Tag], loras: Sequence[ModelCard], hypernetworks
             last[card.id] = pair
     return Networks(
         adapters=tuple(_reference(one.card, last[one.card.id]) for one in found),
+        hypernetworks=others,
         mentioned=tuple(found),
         missing=tuple(missing),
     )
 
 
-def default_tag(name: str, multiplier: float) -> str:
-    """Return the tag that the option `sd_lora` appends to every prompt."""
-    return f"<lora:{name}:{multiplier}>"
+def default_tag(kind: str, name: str, multiplier: float) -> str:
+    """Return the tag that the options `sd_lora` and `sd_hypernetwork` append to every prompt."""
+    return f"<{kind}:{name}:{multiplier}>"
+
+
+def embedding_name(card: ModelCard) -> str:
+    """Return what prompts call a textual inversion: the file's stem, or the name that a picture holds inside."""
+    return card.metadata.get("embedding.name") or card.stem
 
 
 def embeddings_for(texts: Sequence[str], cards: Sequence[ModelCard]) -> tuple[EmbeddingRef, ...]:
     """Return the textual inversions whose names occur in some text: the engine decides by tokens which are meant."""
     written = "\n".join(texts).lower()
-    return tuple(EmbeddingRef(name=card.stem, path=card.files[0]) for card in _named_in(written, cards))
+    return tuple(EmbeddingRef(name=embedding_name(card), path=card.files[0]) for card in _named_in(written, cards))
 
 
 def mentioned_embeddings(text: str, cards: Sequence[ModelCard]) -> tuple[Mentioned, ...]:
@@ -119,14 +126,32 @@ def mentioned_embeddings(text: str, cards: Sequence[ModelCard]) -> tuple[Mention
     written = text.lower()
     places: list[tuple[int, Mentioned]] = []
     for card in _named_in(written, cards):
-        match = re.search(rf"(?<!\w){re.escape(card.stem.lower())}(?!\w)", written)
+        match = re.search(rf"(?<!\w){re.escape(embedding_name(card).lower())}(?!\w)", written)
         if match is not None:
-            places.append((match.start(), Mentioned(card.stem, card)))
+            places.append((match.start(), Mentioned(embedding_name(card), card)))
     return tuple(one for _, one in sorted(places, key=lambda place: place[0]))
 
 
 def _named_in(written: str, cards: Sequence[ModelCard]) -> list[ModelCard]:
-    return [card for card in cards if card.broken is None and card.files and card.stem.lower() in written]
+    return [card for card in cards if card.broken is None and card.files and embedding_name(card).lower() in written]
+
+
+def _hypernetworks(tags: Sequence[Tag], cards: Sequence[ModelCard]) -> tuple[HypernetworkRef, ...]:
+    """Return the hypernetworks of a prompt, none of them when a multiplier is no number."""
+    known = {card.stem: card for card in cards if card.broken is None and card.files}
+    found = []
+    for tag in tags:
+        card = known.get(tag.items[0]) if tag.kind == HYPERNETWORK else None
+        if card is None:
+            continue
+        try:
+            multiplier = float(tag.items[1]) if len(tag.items) > 1 else 1.0
+        except ValueError:
+            return ()
+        if not abs(multiplier) < LARGEST_WEIGHT:
+            return ()
+        found.append(HypernetworkRef(name=card.stem, path=card.files[0], multiplier=multiplier))
+    return tuple(found)
 
 
 def _weights(tag: Tag) -> tuple[float, float]:
@@ -135,7 +160,7 @@ def _weights(tag: Tag) -> tuple[float, float]:
         raise Unsupported.of("prompt", "a LoRA tag with a number of ranks (dyn) is not offered")
     text = float(named.get("te", positional[1] if len(positional) > 1 else 1.0))
     unet = float(named.get("unet", positional[2] if len(positional) > 2 else text))
-    if not (abs(text) < 1e6 and abs(unet) < 1e6):
+    if not (abs(text) < LARGEST_WEIGHT and abs(unet) < LARGEST_WEIGHT):
         raise ValueError("not a weight")
     return text, unet
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from compat.a1111 import wire
+from compat.a1111.runs import Run
 from server.core.jobs import CancelMode, JobId, JobState
 from server.service.service import JobView
 
@@ -23,10 +24,16 @@ _LIVE = (JobState.WAITING, JobState.RUNNING)
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What the door knows of a job beside the board: number of batches, passes a batch, whether it was ended early."""
+    """What the door knows of a job beside the board: number of batches, passes a batch, whether it was ended early.
+
+    A job that is one of several for a request has a `label`, and `before` of `total` passes were done when it began.
+    """
 
     batches: int = 1
     passes_per_batch: int = 1
+    label: str = ""
+    before: int = 0
+    total: int = 0
     interrupted: bool = False
     skipped: bool = False
 
@@ -89,9 +96,16 @@ def to_end(views: Sequence[JobView]) -> list[JobView]:
     return running or ([now] if now is not None else [])
 
 
-def progress(views: Sequence[JobView], notes: Notes, clock: Clock, *, with_image: bool) -> wire.ProgressAnswer:
-    """Return the answer of `GET progress` about the caller's picture jobs."""
+def progress(
+    views: Sequence[JobView], notes: Notes, clock: Clock, *, with_image: bool, between: Run | None = None
+) -> wire.ProgressAnswer:
+    """Return the answer of `GET progress` about the caller's picture jobs, or the run that has none right now."""
     view = current(views)
+    if view is None and between is not None:
+        state = _between(between, clock)
+        share = OFFSET + _share(state)
+        elapsed = max(clock.monotonic - between.started, 0.0)
+        return wire.ProgressAnswer(progress=min(share, 1.0), eta_relative=elapsed / share - elapsed, state=state)
     if view is None:
         return wire.ProgressAnswer(progress=0.0, eta_relative=0.0, state=_idle(views, notes, clock))
     state = _state(view, notes.get(view.id), clock)
@@ -104,11 +118,18 @@ def progress(views: Sequence[JobView], notes: Notes, clock: Clock, *, with_image
 
 
 def task_progress(
-    views: Sequence[JobView], asked: wire.TaskProgressRequest, notes: Notes, clock: Clock
+    views: Sequence[JobView],
+    asked: wire.TaskProgressRequest,
+    notes: Notes,
+    clock: Clock,
+    *,
+    between: Run | None = None,
 ) -> wire.TaskProgress:
     """Return the answer of `POST /internal/progress` about the job with the client's task id."""
     mine = [view for view in views if asked.id_task and view.tag == asked.id_task]
     view = next((one for one in mine if one.state in _LIVE), None)
+    if view is None and between is not None and asked.id_task and between.tag == asked.id_task:
+        return wire.TaskProgress(active=True, progress=min(_share(_between(between, clock)), 1.0), textinfo=None)
     if view is None:
         return wire.TaskProgress(completed=bool(mine))
     if view.state is JobState.WAITING:
@@ -142,15 +163,31 @@ def _share(state: wire.ProgressState) -> float:
     return share
 
 
-def _state(view: JobView, note: Note, clock: Clock) -> wire.ProgressState:
+def _between(run: Run, clock: Clock) -> wire.ProgressState:
+    return wire.ProgressState(
+        interrupted=run.stopped,
+        job=run.label,
+        job_count=max(run.total, 1),
+        job_timestamp=clock.stamp(run.started),
+        job_no=run.done,
+    )
+
+
+def _label(view: JobView, note: Note) -> str:
+    if note.label:
+        return note.label
     batch = view.pass_index // max(note.passes_per_batch, 1) + 1
+    return f"Batch {batch} out of {note.batches}" if note.batches > 1 and view.passes else JOB
+
+
+def _state(view: JobView, note: Note, clock: Clock) -> wire.ProgressState:
     return wire.ProgressState(
         skipped=note.skipped,
         interrupted=note.interrupted,
-        job=f"Batch {batch} out of {note.batches}" if note.batches > 1 and view.passes else JOB,
-        job_count=view.passes or -1,
+        job=_label(view, note),
+        job_count=note.total or view.passes or -1,
         job_timestamp=clock.stamp(view.arrived),
-        job_no=view.pass_index,
+        job_no=note.before + view.pass_index,
         sampling_step=max(view.step - 1, 0),
         sampling_steps=view.steps,
     )

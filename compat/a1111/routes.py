@@ -1,19 +1,27 @@
 """The handlers of the A1111 door: decode, ask the door, encode. Routes that answer JSON `null` say so explicitly."""
 
+import asyncio
 from typing import Any
 
 from litestar import Request, Response, Router, get, post
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody
 
 from compat.a1111 import listings, pnginfo, wire
-from compat.a1111.body import LenientRequest, reading
+from compat.a1111.body import LenientRequest, reading, sent_in
+from compat.a1111.controlnet import routes as controlnet
 from compat.a1111.door import Door, Made
 from compat.a1111.errors import reply
+from compat.a1111.postprocess_wire import BatchAnswer, BatchExtras, SingleAnswer, SingleExtras
 from compat.a1111.progress import Clock, pictures_of, progress, task_progress
 from compat.a1111.refusals import NotHere
+from compat.a1111.saving import MEDIA_TYPES, OutputFolder
+from compat.a1111.scripts import table
 from compat.a1111.settings import A1111Settings
+from compat.a1111.sysinfo import sysinfo
 from compat.dialect import Dialect
+from server.core.errors import UnknownModel
 from server.core.jobs import CancelMode, JobState
 from server.core.models import ModelKind
 from server.http.auth import owner_of
@@ -23,11 +31,12 @@ from server.service.service import Service
 
 PREFIXES = ("/sdapi", "/internal", "/controlnet")
 API = "/sdapi/v1"
+BEGINNINGS = {"/file=": "/internal/file"}
+"""Paths that gradio's way of writing them begins with; `server.http.aliases` turns them round."""
+
 IGNORED_HEADER = "x-hearth-ignored"
 
 NOT_OFFERED = {
-    "/extra-single-image": "upscaling a picture",
-    "/extra-batch-images": "upscaling pictures",
     "/interrogate": "captioning a picture",
     "/create/embedding": "training",
     "/create/hypernetwork": "training",
@@ -58,6 +67,7 @@ def router(service: Service, settings: A1111Settings) -> Router:
         route_handlers=[
             Router(API, route_handlers=[*_making(door), *_controlling(door), *shown, *_refusing()]),
             Router("/internal", route_handlers=_internal(door)),
+            Router("/controlnet", route_handlers=controlnet.handlers(door.service, door.options.values)),
         ],
         exception_handlers={Exception: _refuse},
         request_max_body_size=settings.body_limit,
@@ -80,24 +90,40 @@ def _made(made: Made) -> Response[wire.ImagesAnswer]:
 def _making(door: Door) -> list[HTTPRouteHandler]:
     @post("/txt2img", status_code=200, request_class=reading(wire.Txt2Img), summary="Make pictures from a prompt")
     async def txt2img(data: JSONBody[wire.Txt2Img], request: AnyRequest) -> Response[wire.ImagesAnswer]:
-        return _made(await unless_disconnected(request, door.txt2img(data, owner_of(request))))
+        return _made(await unless_disconnected(request, door.make(data, owner_of(request), sent_in(request))))
 
     @post("/img2img", status_code=200, request_class=reading(wire.Img2Img), summary="Make pictures from pictures")
     async def img2img(data: JSONBody[wire.Img2Img], request: AnyRequest) -> Response[wire.ImagesAnswer]:
-        return _made(await unless_disconnected(request, door.img2img(data, owner_of(request))))
+        return _made(await unless_disconnected(request, door.make(data, owner_of(request), sent_in(request))))
 
     @post("/png-info", status_code=200, request_class=reading(wire.PngInfoRequest), summary="Read a picture's texts")
     async def png_info(data: JSONBody[wire.PngInfoRequest]) -> wire.PngInfoAnswer:
         return pnginfo.describe(data.image, door.styles.all().values())
 
-    return [txt2img, img2img, png_info]
+    @post(
+        "/extra-single-image",
+        status_code=200,
+        request_class=reading(SingleExtras),
+        summary="Enlarge a finished picture",
+    )
+    async def extra_single_image(data: JSONBody[SingleExtras], request: AnyRequest) -> SingleAnswer | BatchAnswer:
+        return await unless_disconnected(request, door.extras(data, owner_of(request)))
+
+    @post(
+        "/extra-batch-images", status_code=200, request_class=reading(BatchExtras), summary="Enlarge finished pictures"
+    )
+    async def extra_batch_images(data: JSONBody[BatchExtras], request: AnyRequest) -> SingleAnswer | BatchAnswer:
+        return await unless_disconnected(request, door.extras(data, owner_of(request)))
+
+    return [txt2img, img2img, extra_single_image, extra_batch_images, png_info]
 
 
 def _controlling(door: Door) -> list[HTTPRouteHandler]:
     @get("/progress", summary="How far the running job is")
     async def get_progress(request: AnyRequest, skip_current_image: FromQuery[bool] = False) -> wire.ProgressAnswer:
         views = pictures_of(door.service.jobs(), owner_of(request))
-        return progress(views, door.notes, Clock.now(), with_image=not skip_current_image)
+        between = door.runs.between(owner_of(request))
+        return progress(views, door.notes, Clock.now(), with_image=not skip_current_image, between=between)
 
     @post("/interrupt", status_code=200, summary="Finish the running job now")
     async def interrupt(request: AnyRequest) -> dict[str, str]:
@@ -185,7 +211,7 @@ def _menus(door: Door) -> list[HTTPRouteHandler]:
 
     @get("/upscalers", summary="Upscalers")
     async def upscalers() -> list[wire.UpscalerItem]:
-        return listings.upscalers()
+        return listings.upscalers(door.workshop.upscalers())
 
     @get("/latent-upscale-modes", summary="Latent upscalers")
     async def latent_upscale_modes() -> list[wire.NameItem]:
@@ -195,7 +221,22 @@ def _menus(door: Door) -> list[HTTPRouteHandler]:
     async def prompt_styles() -> list[wire.StyleItem]:
         return listings.styles(door.styles.all())
 
-    return [samplers, schedulers, upscalers, latent_upscale_modes, prompt_styles]
+    @get("/realesrgan-models", summary="Real-ESRGAN models")
+    async def realesrgan_models() -> list[wire.ScaledModelItem]:
+        return listings.realesrgan_models(door.workshop.upscalers())
+
+    @get("/scripts", summary="Scripts")
+    async def scripts() -> wire.ScriptsAnswer:
+        return wire.ScriptsAnswer(txt2img=table.titles("txt2img"), img2img=table.titles("img2img"))
+
+    @get("/script-info", summary="Scripts and their arguments")
+    async def script_info() -> list[table.Info]:
+        return table.infos([one.name for one in door.workshop.upscalers()])
+
+    return [
+        *(samplers, schedulers, upscalers, latent_upscale_modes, prompt_styles),
+        *(realesrgan_models, scripts, script_info),
+    ]
 
 
 def _empty() -> list[HTTPRouteHandler]:
@@ -203,23 +244,11 @@ def _empty() -> list[HTTPRouteHandler]:
     async def face_restorers() -> list[wire.FaceRestorerItem]:
         return []
 
-    @get("/realesrgan-models", summary="Real-ESRGAN models: none yet")
-    async def realesrgan_models() -> list[wire.ScaledModelItem]:
-        return []
-
-    @get("/scripts", summary="Scripts: none yet")
-    async def scripts() -> wire.ScriptsAnswer:
-        return wire.ScriptsAnswer(txt2img=[], img2img=[])
-
-    @get("/script-info", summary="Scripts and their arguments: none yet")
-    async def script_info() -> list[dict[str, Any]]:
-        return []
-
     @get("/extensions", summary="Extensions: none")
     async def extensions() -> list[dict[str, Any]]:
         return []
 
-    return [face_restorers, realesrgan_models, scripts, script_info, extensions]
+    return [face_restorers, extensions]
 
 
 def _refusing() -> list[HTTPRouteHandler]:
@@ -243,7 +272,7 @@ def _internal(door: Door) -> list[HTTPRouteHandler]:
     )
     async def get_task_progress(data: JSONBody[wire.TaskProgressRequest], request: AnyRequest) -> wire.TaskProgress:
         views = pictures_of(door.service.jobs(), owner_of(request))
-        return task_progress(views, data, door.notes, Clock.now())
+        return task_progress(views, data, door.notes, Clock.now(), between=door.runs.between(owner_of(request)))
 
     @get("/pending-tasks", summary="Task ids that wait")
     async def pending_tasks(request: AnyRequest) -> dict[str, Any]:
@@ -251,4 +280,22 @@ def _internal(door: Door) -> list[HTTPRouteHandler]:
         tasks = [view.tag for view in views if view.state is JobState.WAITING and view.tag]
         return {"size": len(tasks), "tasks": tasks}
 
-    return [ping, get_task_progress, pending_tasks]
+    @get(["/sysinfo", "/sysinfo-download"], media_type="text/plain", summary="Facts for bug reports")
+    async def get_sysinfo() -> str:
+        return sysinfo(door.settings, door.service.memory())
+
+    @get("/file", summary="A saved picture; clients call it /file=PATH")
+    async def get_file(name: FromQuery[str]) -> Response[bytes]:
+        return await asyncio.to_thread(_file, door.workshop.folder, name)
+
+    return [ping, get_task_progress, pending_tasks, get_sysinfo, get_file]
+
+
+def _file(folder: OutputFolder | None, name: str) -> Response[bytes]:
+    if folder is None:
+        raise NotFoundException
+    try:
+        path = folder.find(name)
+        return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix.lower()])
+    except (UnknownModel, OSError):
+        raise NotFoundException from None

@@ -11,12 +11,13 @@ class A1111Settings(msgspec.Struct, frozen=True, kw_only=True):
     whose pictures we make, so that readers apply its rules and not those of older releases. `default_model` is the
     checkpoint used until a client chooses one, "" the first in the list. `previews_every` model calls a preview is
     made, 0 = never, -1 = as the options say. `models_dir`, `listen` and `port` are what cmd-flags shows.
-    `body_limit` is in bytes.
+    `body_limit` is in bytes. `output_dir` is where pictures are saved when a request asks for that, None saves none.
     """
 
     options_file: str | None = None
     styles_files: tuple[str, ...] = ()
     models_dir: str | None = None
+    output_dir: str | None = None
     default_model: str = ""
     version: str = "v1.10.1"
     previews_every: int = -1

@@ -51,6 +51,7 @@ CLASS_NAMES = {"esrgan": "ESRGAN_4x", "swinir": "SwinIR 4x", "scunet": "ScuNET G
 TILE_OPTIONS = {"dat": "DAT_tile", "hat": "DAT_tile", "swinir": "SWIN_tile", "scunet": "SCUNET_tile"}
 
 USUAL_SCALE = 4.0
+USUAL_TILE = "ESRGAN_tile"
 LARGEST_TILE = 4096
 
 _SCALE = re.compile(r"(?:^|[^0-9a-zA-Z])(?:([1-9])x|x([1-9]))(?![0-9])|(?<![0-9])([1-9])x(?=[-_ ]|$)", re.IGNORECASE)
@@ -86,7 +87,9 @@ class Upscaler(msgspec.Struct, frozen=True, kw_only=True):
 
     def tiles(self, options: OptionValues) -> tuple[int, int]:
         """Return the side of tiles and their overlap in pixels, as the options say; 0 = no tiles."""
-        option = TILE_OPTIONS.get(self.folder, "ESRGAN_tile")
+        option = TILE_OPTIONS.get(self.folder, USUAL_TILE)
+        if options.get(option) is None:
+            option = USUAL_TILE
         tile = options.integer(option, 0, LARGEST_TILE)
         overlap = options.integer(f"{option}_overlap", 0, LARGEST_TILE)
         return tile, min(overlap, tile // 2)

@@ -35,29 +35,35 @@ def messages_to_core(request: wire.Conversation) -> tuple[Message, ...]:
             continue
         for turn in _turns(message, where, collected.calls):
             collected.add(turn)
-    return tuple(collected.messages)
+    return tuple(_merged(run) for run in collected.runs)
 
 
 class _Collected:
-    """The messages so far; neighbours of one role become one. `calls` are the tools' names by the calls' ids."""
+    """The messages so far, in runs of one role. `calls` are the tools' names by the calls' ids."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.runs: list[list[Message]] = []
         self.calls: dict[str, str] = {}
 
     def add(self, message: Message) -> None:
         self.calls |= {call.id: call.name for call in message.tool_calls}
-        last = self.messages[-1] if self.messages else None
-        if last is None or last.role != message.role or message.role not in _MERGED:
-            self.messages.append(message)
-            return
-        reasoning = "\n".join(text for text in (last.reasoning, message.reasoning) if text)
-        self.messages[-1] = Message(
-            role=last.role,
-            parts=last.parts + message.parts,
-            tool_calls=last.tool_calls + message.tool_calls,
-            reasoning=reasoning or None,
-        )
+        if self.runs and message.role in _MERGED and self.runs[-1][0].role == message.role:
+            self.runs[-1].append(message)
+        else:
+            self.runs.append([message])
+
+
+def _merged(run: list[Message]) -> Message:
+    """Return the messages of one role as one."""
+    if len(run) == 1:
+        return run[0]
+    reasoning = "\n".join(message.reasoning for message in run if message.reasoning)
+    return Message(
+        role=run[0].role,
+        parts=tuple(part for message in run for part in message.parts),
+        tool_calls=tuple(call for message in run for call in message.tool_calls),
+        reasoning=reasoning or None,
+    )
 
 
 def _assistant(content: str | list[wire.Block], where: str) -> Message:

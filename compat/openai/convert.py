@@ -47,6 +47,7 @@ def chat_to_core(request: wire.ChatCompletionRequest, model: str) -> ChatRequest
         continue_final=continued,
         constraint=constraint_to_core(request, request.response_format),
         logprobs=chat_logprobs_of(request),
+        scope=request.cache_salt or "",
     )
 
 
@@ -76,6 +77,7 @@ def completion_to_core(request: wire.CompletionRequest, model: str, default_toke
         logprobs=completion_logprobs_of(request),
         suffix=request.suffix or None,
         best_of=_best_of(request, choices),
+        scope=request.cache_salt or "",
     )
 
 

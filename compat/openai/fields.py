@@ -118,6 +118,7 @@ _BOTH: dict[str, Field] = _SAMPLER | {
     "stream_options": _honoured("include_usage; without stream it has no effect"),
     "response_format": _honoured("text, json_object and json_schema; " + _SCHEMA),
     "n_probs": _honoured("llama.cpp's way to ask for logprobs; 0 = none"),
+    "cache_salt": _honoured("vLLM's; what was computed of a prompt is used again for the same salt alone"),
     "store": _ignored(_BOOKKEEPING),
 }
 

@@ -194,6 +194,7 @@ class SamplingFields(SamplerFields, frozen=True, kw_only=True):
     max_completion_tokens: Limit | None = None
     response_format: ResponseFormat | None = None
     n_probs: Likely | None = None
+    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
 class Reasoning(Struct, frozen=True):

@@ -102,12 +102,51 @@ class UpscalerRef(msgspec.Struct, frozen=True, kw_only=True):
     overlap: int = 8
 
 
+class CheckpointRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of another checkpoint that takes part in a job."""
+
+    name: str
+    path: str
+
+
+class Refiner(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that takes a pass over from the loaded one, before a model call, and keeps it to the pass's end.
+
+    It does once the share of the noise schedule that is behind has reached `switch_at`: by the model's time at that
+    noise level (1 - time / 999, about), or with `by_calls` by the share of model calls made. `passes` are those in
+    which it acts when there is a second pass.
+    """
+
+    checkpoint: CheckpointRef
+    switch_at: float = 0.0
+    by_calls: bool = False
+    passes: ControlPasses = "second"
+
+
+class LoraRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA file with its weights for text encoder and UNet."""
+
+    name: str
+    path: str
+    text_weight: float = 1.0
+    unet_weight: float = 1.0
+
+
+class HypernetworkRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A hypernetwork's file with the factor on what it adds."""
+
+    name: str
+    path: str
+    multiplier: float = 1.0
+
+
 class HiresPass(msgspec.Struct, frozen=True, kw_only=True):
     """A second pass at a larger size. `upscaler` is `latent`, `latent_bicubic`, ..., `lanczos`, `nearest`.
 
     `upscaler_file` is used in its place where it is given.
     The picture is scaled to `scale_to`, then latent cells beyond `size` are cut off, half on each side.
-    `strength` 0 ... 1 is the share of noise put back; `denoise.steps` model steps are done.
+    `strength` 0 ... 1 is the share of noise put back; `denoise.steps` model steps are done. `checkpoint` takes the
+    loaded one's place in it, `adapters` and `hypernetworks` those of the first pass; None = as there.
     """
 
     size: Size
@@ -118,6 +157,9 @@ class HiresPass(msgspec.Struct, frozen=True, kw_only=True):
     prompt: PromptTree
     negative: PromptTree
     upscaler_file: UpscalerRef | None = None
+    checkpoint: CheckpointRef | None = None
+    adapters: tuple[LoraRef, ...] | None = None
+    hypernetworks: tuple[HypernetworkRef, ...] | None = None
 
 
 class SoftInpaint(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,15 +226,6 @@ class InitImages(msgspec.Struct, frozen=True, kw_only=True):
     mask_weight: float = 1.0
     picture_scale: float | None = None
     inpaint: Inpaint | None = None
-
-
-class LoraRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA file with its weights for text encoder and UNet."""
-
-    name: str
-    path: str
-    text_weight: float = 1.0
-    unet_weight: float = 1.0
 
 
 class EmbeddingRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,8 +304,10 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     control: tuple[ControlUnit, ...] = ()
     adapters: tuple[LoraRef, ...] = ()
     embeddings: tuple[EmbeddingRef, ...] = ()
+    hypernetworks: tuple[HypernetworkRef, ...] = ()
     tiling: bool = False
     preview_every: int = 0
+    refiner: Refiner | None = None
 
 
 class ImageStarted(msgspec.Struct, frozen=True, kw_only=True, tag="image_started"):
@@ -317,7 +352,7 @@ class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finish
 
     `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length. `blank_mask`: the mask masked
     nothing where only the masked part was wanted, so that it was left out. `maps` are those that control units return,
-    as PNG.
+    as PNG. `refined`: the refiner took over at least once.
     """
 
     reason: Literal["complete", "stopped"]
@@ -325,6 +360,7 @@ class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finish
     padded: bool = False
     blank_mask: bool = False
     maps: tuple[bytes, ...] = ()
+    refined: bool = False
 
 
 ImageEvent = ImageStarted | StepDone | Preview | ImageReady | ImageFinished

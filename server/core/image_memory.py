@@ -112,7 +112,7 @@ def job_bytes(work: Workload, *, encodes: bool = False, tiles: bool = True) -> i
 
 
 def asked_offload(settings: ImageSettings, family: str) -> Offload | None:
-    """Return the memory mode that the settings name for a family, None for `auto`; raise LoadFailed for another word."""
+    """Return the memory mode that the settings name for a family, None for `auto`; LoadFailed for another word."""
     word = settings.offload
     if settings.sdxl_offload and family.startswith("sdxl"):
         word = settings.sdxl_offload

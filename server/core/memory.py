@@ -56,13 +56,17 @@ class MemoryBudget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """A device and the pool it draws from; a GPU that shares system memory draws from `ram`."""
+    """A device and the pool it draws from; a GPU that shares system memory draws from `ram`.
+
+    `bfloat16` tells of a CPU that it multiplies such numbers by itself, so that models run in them unless told.
+    """
 
     id: str
     backend: str
     name: str
     total: int
     pool: PoolId
+    bfloat16: bool = False
 
 
 def add(parts: Iterable[Mapping[PoolId, int]]) -> dict[PoolId, int]:

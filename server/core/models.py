@@ -114,6 +114,7 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
 
     `context` tokens for each of `slots` parallel requests (0 = the model's own, capped by `context_cap`); `batch`
     tokens per prefill step; `gpu_layers` -1 = all that the library can offload; `threads` 0 = physical cores.
+    `speculation` lets the engine guess tokens from the text so far where that measures faster.
     """
 
     context: int = 0
@@ -124,18 +125,21 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: str = "f16"
+    speculation: bool = True
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settings"):
     """How to load a checkpoint.
 
-    `device` is `auto`, `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`; `dtype` is `auto`, `float32`, `float16`, `bfloat16`;
-    `threads` 0 = the library's choice. `vae` is a file that replaces the checkpoint's own VAE. `allow_pickle` lets
-    `.ckpt` files be read (weights only). `offload` is `none` (or `high`: all parts stay on the device), `medium` (one
-    part at a time), `low` (one block of the UNet at a time), or `auto`: what fits; `sdxl_offload` holds for SDXL models
-    in its place. `spares` maps a family (`sd1`, `sd2`, `sdxl`, `sdxl_refiner`) to a checkpoint that lends the VAE or
-    text encoder which another one lacks. `memory_limit` is how many bytes the model and one job may take together
-    where it runs, 0 = what is there.
+    `device` is `auto`, `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`; `dtype` is `auto`, `float32`, `float16`, `bfloat16`
+    (`auto`: float16 on accelerators, on a CPU bfloat16 where it multiplies that by itself, else float32); `vae_dtype`
+    `auto` is the same; `threads` 0 = the library's choice. `vae` is a file that replaces the checkpoint's own VAE.
+    `allow_pickle` lets `.ckpt` files be read (weights only). `offload` is `none` (or `high`: all parts stay on the
+    device), `medium` (one part at a time), `low` (one block of the UNet at a time), or `auto`: what fits;
+    `sdxl_offload` holds for SDXL models in its place. `spares` maps a family (`sd1`, `sd2`, `sdxl`, `sdxl_refiner`) to
+    a checkpoint that lends the VAE or text encoder which another one lacks. `memory_limit` is how many bytes the model
+    and one job may take together
+    where it runs, 0 = what is there. `preview_decoder` is a file of the TAESD kind that previews are made with.
     """
 
     device: str = "auto"
@@ -148,6 +152,7 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
     sdxl_offload: str = ""
     spares: dict[str, str] = {}
     memory_limit: int = 0
+    preview_decoder: str | None = None
 
 
 LoadSettings = TextSettings | ImageSettings

@@ -125,7 +125,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     `none`, `required` (at least one call) or `named` (a call of `tool_name`); without `parallel_tools` at most one call
     is made. `constraint` holds for the answer's content. `logprobs` is how many of the most likely tokens are told
     beside each chosen one, None = none at all. `split_reasoning` tells thoughts apart from the answer
-    (`ReasoningDelta`); after `reasoning_budget` tokens they are ended (None = never, 0 = at once).
+    (`ReasoningDelta`); after `reasoning_budget` tokens they are ended (None = never, 0 = at once). What was computed of
+    a prompt is used again for requests of the same `scope` alone.
     """
 
     model: str
@@ -142,6 +143,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     logprobs: int | None = None
     split_reasoning: bool = True
     reasoning_budget: int | None = None
+    scope: str = ""
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completion"):
@@ -149,7 +151,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
 
     Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first, with
     its tokens' logprobs if `logprobs` (see ChatRequest) asks for them. `suffix` is the text that follows (fill in the
-    middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are).
+    middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are). For
+    `scope` see ChatRequest.
     """
 
     model: str
@@ -161,6 +164,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     logprobs: int | None = None
     suffix: str | None = None
     best_of: int = 0
+    scope: str = ""
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):

@@ -10,6 +10,8 @@ from server.core.models import Runtime
 LOADERS: dict[Runtime, str] = {
     Runtime.LLAMA_CPP: "server.engines.text.llama_cpp:LlamaLoader",
     Runtime.DIFFUSION: "server.engines.image.diffusion:DiffusionLoader",
+    Runtime.UPSCALER: "server.engines.image.upscaling.network:UpscalerLoader",
+    Runtime.PIXELS: "server.engines.image.upscaling.built_in:PixelsLoader",
     Runtime.FAKE_TEXT: "server.engines.fake:FakeTextLoader",
     Runtime.FAKE_IMAGE: "server.engines.fake:FakeImageLoader",
 }

@@ -284,7 +284,7 @@ def _prompts(work: Work) -> list[str]:
             return list(work.documents)
         case TokenizeRequest():
             return _prompts(work.chat) if work.chat else [_plain(work.text or work.tokens or "")]
-        case ImageRequest():
+        case _:
             raise InvalidValue.of("model", f"model {work.model!r} writes text, it makes no pictures")
 
 

@@ -70,7 +70,7 @@ def _draft(items: Sequence[Probed]) -> Draft:
         id=ModelId(""),
         name=found.name,
         kind=found.kind,
-        files=tuple(str(item.found.path) for item in items),
+        files=tuple(str(path) for item in items for path in (item.found.path, *item.found.more)),
         runtime=finding.runtime,
         architecture=finding.architecture,
         size=sum(item.found.size for item in items),

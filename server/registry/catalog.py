@@ -13,7 +13,7 @@ import msgspec
 from server.core.models import ModelCard, ModelKind
 from server.registry import cards as making
 from server.registry.cards import Draft, Probed
-from server.registry.companions import automatic_vae
+from server.registry.companions import automatic_vae, preview_decoder
 from server.registry.folders import Found, Skipped, styles_file, walk
 from server.registry.hashes import HashCache
 from server.registry.index import NameIndex
@@ -88,6 +88,10 @@ class Catalog:
     def automatic_vae(self, card: ModelCard) -> str | None:
         """Return the file of the VAE that belongs to a checkpoint by its name, None when there is none."""
         return automatic_vae(card, self.cards(ModelKind.VAE))
+
+    def preview_decoder(self, card: ModelCard) -> str | None:
+        """Return the file of the tiny decoder for a checkpoint's previews, None when there is none."""
+        return preview_decoder(card, self.cards(ModelKind.PREVIEW))
 
     @property
     def scanned(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from server.core.memory import GIB, KIB, MIB, RAM, DeviceProfile, MemoryBudget, PoolId, vram
+from server.core.processor import multiplies_bfloat16, read_cpuinfo
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def machine_ram(roots: Roots = HERE) -> tuple[int, int]:
 def find_devices(roots: Roots = HERE, ask_smi: AskSmi | None = None) -> tuple[DeviceProfile, ...]:
     """Return the CPU and then every accelerator, numbered in the order of their pools. Blocks while nvidia-smi runs."""
     total, _ = machine_ram(roots)
-    profiles = [DeviceProfile(id="cpu", backend="cpu", name=_cpu_name(roots), total=total, pool=RAM)]
+    cpuinfo = read_cpuinfo(roots.proc / "cpuinfo")
+    halves = multiplies_bfloat16(cpuinfo)
+    profiles = [DeviceProfile(id="cpu", backend="cpu", name=_cpu_name(cpuinfo), total=total, pool=RAM, bfloat16=halves)]
     gpus = [*_nvidia(ask_smi or _smi_of(roots)), *_drm(roots)]
     counts: dict[str, int] = {}
     own = 0
@@ -142,8 +145,8 @@ def _stat_value(file: Path, key: str) -> int:
     return 0
 
 
-def _cpu_name(roots: Roots) -> str:
-    for line in _read(roots.proc / "cpuinfo").splitlines():
+def _cpu_name(cpuinfo: str) -> str:
+    for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Model", "Hardware"):
             return value.strip()

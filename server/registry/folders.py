@@ -4,10 +4,10 @@ The layout is that of A1111's `models` folder (names of folders in any case), pl
 
 | folder | kind | files |
 |---|---|---|
-| `Stable-diffusion/` | checkpoint | `.safetensors .ckpt`; `*.vae.*` is a VAE |
+| `Stable-diffusion/` | checkpoint | `.safetensors .ckpt`; `*.vae.*` is a VAE; a folder with `model_index.json` is one |
 | `VAE/` | VAE | `.safetensors .pt .ckpt` |
 | `Lora/`, `LyCORIS/` | LoRA | `.safetensors .pt .ckpt` |
-| `embeddings/`, also beside a folder named `models` | embedding | `.safetensors .pt .bin` |
+| `embeddings/`, also beside a folder named `models` | embedding | `.safetensors .pt .bin .png` |
 | `hypernetworks/` | hypernetwork | `.pt .safetensors` |
 | `ControlNet/` | control model | `.safetensors .pth .pt .bin .ckpt` |
 | `ESRGAN/ RealESRGAN/ SwinIR/ DAT/ HAT/ ScuNET/` | upscaler | `.pth .pt .safetensors` |
@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
     "vae": (ModelKind.VAE, _TORCH),
     "lora": (ModelKind.LORA, _TORCH),
     "lycoris": (ModelKind.LORA, _TORCH),
-    "embeddings": (ModelKind.EMBEDDING, frozenset({".safetensors", ".pt", ".bin"})),
+    "embeddings": (ModelKind.EMBEDDING, frozenset({".safetensors", ".pt", ".bin", ".png"})),
     "hypernetworks": (ModelKind.HYPERNETWORK, frozenset({".pt", ".safetensors"})),
     "controlnet": (ModelKind.CONTROLNET, _TORCH | {".pth", ".bin"}),
     "vae-approx": (ModelKind.PREVIEW, frozenset({".pt", ".pth", ".safetensors"})),
@@ -51,12 +51,20 @@ KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
 
 MOST_FOLDERS = 2000
 
+INDEX = "model_index.json"
+FOLDER_SUFFIX = ".diffusers"
+"""What stands where a file has its extension, so that `sd-v1.5` keeps its whole name."""
+
 _VAE_BESIDE = re.compile(r"\.vae\.(safetensors|ckpt|pt)$", re.IGNORECASE)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A file with a model's extension. `name` is relative to its kind's folder."""
+    """A file with a model's extension. `name` is relative to its kind's folder.
+
+    A model that is a folder is found by its `model_index.json`, named after the folder with `.diffusers` behind it, and
+    has `more` files; size and modification are those of all together.
+    """
 
     path: Path
     name: str
@@ -64,6 +72,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     mtime_ns: int
     inode: int
+    more: tuple[Path, ...] = ()
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -140,6 +149,9 @@ def _walk(start: _Start, seen: set[tuple[int, int, ModelKind]]) -> Iterator[Entr
             yield Skipped(_shown(folder), f"more than {MOST_FOLDERS} folders below {_shown(start.folder)}")
             return
         read += 1
+        if start.kind is ModelKind.CHECKPOINT and (folder / INDEX).is_file() and folder != start.folder:
+            yield _folder_model(folder, start)
+            continue
         below: list[Path] = []
         for entry in _entries(folder):
             if entry.name.startswith("."):
@@ -198,6 +210,27 @@ def _file(entry: os.DirEntry[str], folder: Path, start: _Start) -> Entry:
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         inode=status.st_ino,
+    )
+
+
+def _folder_model(folder: Path, start: _Start) -> Entry:
+    """Return a folder of the diffusers library as one model: its index, with the weights one level below."""
+    if not _is_plain(str(folder)):
+        return Skipped(_shown(folder), "its name is not UTF-8 or holds control characters")
+    weights = sorted(path for path in folder.glob("*/*.safetensors") if _is_plain(str(path)))
+    try:
+        index = (folder / INDEX).stat()
+        statuses = [path.stat() for path in weights]
+    except OSError as error:
+        return Skipped(_shown(folder), f"cannot be read ({error.strerror})")
+    return Found(
+        path=folder / INDEX,
+        name=f"{folder.relative_to(start.folder).as_posix()}{FOLDER_SUFFIX}",
+        kind=start.kind,
+        size=sum(status.st_size for status in statuses),
+        mtime_ns=max(status.st_mtime_ns for status in (index, *statuses)),
+        inode=index.st_ino,
+        more=tuple(weights),
     )
 
 

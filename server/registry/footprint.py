@@ -43,6 +43,9 @@ KV_BYTES: Mapping[str, float] = {
 
 TEXT_PROCESS = 96 * MIB  # Python, llama.cpp's libraries and small tables; measured
 IMAGE_PROCESS = 512 * MIB  # torch, diffusers and transformers as imported: 361 MiB measured, and their caches
+PIXELS_PROCESS = 96 * MIB  # Python with Pillow and NumPy
+UPSCALER_PICTURES = 512 * MIB  # a picture before and after, as bytes and as floats
+UPSCALER_TILE = 512 * MIB  # activations of one tile in float32
 GPU_CONTEXT = 400 * MIB  # what a CUDA context takes on the device
 ACTIVATIONS = 12  # float32 rows of the model's width that live at once in a step of llama.cpp
 LONGEST_WITH_SCORES = 2048  # tokens up to which embeddings are computed without flash attention
@@ -74,6 +77,12 @@ def estimate(
     if card.kind is ModelKind.UPSCALER:
         return _upscaler(card, settings, devices)
     return _image(card, settings, devices, vae_bytes)
+
+
+def pool_of(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> PoolId:
+    """Return the pool of memory in which pictures are computed with these settings."""
+    place = _chosen(settings, devices)
+    return RAM if place is None or place.backend == "cpu" else place.pool
 
 
 def kv_cache_bytes(facts: TextFacts, settings: TextSettings) -> int:
@@ -143,8 +152,8 @@ def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DevicePro
     place = _chosen(settings, devices)
     on_device = place is not None and place.backend != "cpu"
     facts = card.image or ImageFacts()
-    width = _run_bytes(settings.dtype, on_device=on_device)
-    vae_width = _run_bytes(settings.vae_dtype, on_device=on_device)
+    width = DTYPE_BYTES.get(settings.dtype, 2 if on_device or any(each.bfloat16 for each in devices) else 4)
+    vae_width = DTYPE_BYTES.get(settings.vae_dtype, width)
     parts = _parts(card, facts, width, vae_width, vae_bytes)
     working = _working(facts, width, vae_width, on_cpu=not on_device)
     if place is None or not on_device:
@@ -159,6 +168,21 @@ def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DevicePro
     return Footprint(resident=add(resident), working={place.pool: working + seated_bytes(parts, offload)})
 
 
+def _upscaler(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> Footprint:
+    """Return what a worker of an upscaler holds: its weights in float32 (files mostly have float16), a tile, pictures.
+
+    The built-in one has no weights, no torch, and works in RAM alone.
+    """
+    if card.runtime is Runtime.PIXELS:
+        return Footprint(resident={RAM: PIXELS_PROCESS}, working={RAM: UPSCALER_PICTURES})
+    weights = 2 * card.size
+    place = _chosen(settings, devices)
+    if place is None or place.backend == "cpu":
+        return Footprint(resident={RAM: IMAGE_PROCESS + weights}, working={RAM: UPSCALER_PICTURES + UPSCALER_TILE})
+    resident: list[Mapping[PoolId, int]] = [{RAM: 2 * IMAGE_PROCESS}, {place.pool: GPU_CONTEXT + weights}]
+    return Footprint(resident=add(resident), working=add([{RAM: UPSCALER_PICTURES}, {place.pool: UPSCALER_TILE}]))
+
+
 def _chosen(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> DeviceProfile | None:
     """Return the device that the settings name. torch calls AMD devices `cuda`, too."""
     backend, _, number = settings.device.partition(":")
@@ -166,10 +190,6 @@ def _chosen(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> Device
     fitting = [device for device in devices if device.backend in backends]
     index = int(number) if number.isdigit() else 0
     return fitting[index] if index < len(fitting) else None
-
-
-def _run_bytes(dtype: str, *, on_device: bool) -> int:
-    return DTYPE_BYTES.get(dtype, 2 if on_device else 4)
 
 
 def _parts(card: ModelCard, facts: ImageFacts, width: int, vae_width: int, vae_bytes: int) -> tuple[int, int, int]:

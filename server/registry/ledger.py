@@ -10,9 +10,9 @@ from typing import TypeVar
 import msgspec
 
 from server.core.errors import LoadFailed
-from server.core.memory import DeviceProfile, Footprint
+from server.core.memory import DeviceProfile, Footprint, PoolId
 from server.core.models import ImageSettings, LoadSettings, ModelCard, ModelKind, TextSettings
-from server.registry.footprint import estimate
+from server.registry.footprint import estimate, pool_of
 from server.registry.hashes import HashCache
 from server.registry.statefile import read_state, write_state
 
@@ -24,11 +24,16 @@ VaeFor = Callable[[ModelCard], str | None]
 """Returns the VAE file that belongs to a checkpoint."""
 
 NO_OVERRIDES: Overrides = MappingProxyType({})
+NO_LIMITS: Mapping[PoolId, int] = MappingProxyType({})
 REMEMBERED = 1000
 
 
+PreviewFor = Callable[[ModelCard], str | None]
+"""Returns the file of a tiny decoder that previews of a checkpoint can be made with."""
+
+
 def no_vae(_: ModelCard) -> str | None:
-    """Know no VAE files."""
+    """Know no VAE files, or no decoders."""
     return None
 
 
@@ -37,7 +42,8 @@ class Ledger:
 
     `text` and `image` hold for all, `overrides` (model name -> settings by name) for some; a name is an id, a file
     name, a stem or an alias. `pinned` models stay once loaded. `vae_for` finds the VAE of a checkpoint whose settings
-    name none. `file` keeps measured footprints. One thread only.
+    name none, `preview_for` the decoder for its previews. `limits` are the bytes of each pool that all models may hold
+    together, none = not limited. `file` keeps measured footprints. One thread only.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class Ledger:
         overrides: Overrides = NO_OVERRIDES,
         pinned: Collection[str] = (),
         vae_for: VaeFor = no_vae,
+        preview_for: PreviewFor = no_vae,
+        limits: Mapping[PoolId, int] = NO_LIMITS,
         file: Path | None = None,
     ) -> None:
         self._text = text
@@ -59,6 +67,8 @@ class Ledger:
         self._overrides = {name.casefold(): dict(table) for name, table in overrides.items()}
         self._pinned = {name.casefold() for name in pinned}
         self._vae_for = vae_for
+        self._preview_for = preview_for
+        self._limits = dict(limits)
         self._file = file
         self._measured = read_state(file, dict[str, Footprint]) or {}
 
@@ -71,6 +81,11 @@ class Ledger:
             return msgspec.structs.replace(settings, vae=None)
         if settings.vae is None:
             settings = msgspec.structs.replace(settings, vae=self._vae_for(card))
+        if settings.preview_decoder is None:
+            settings = msgspec.structs.replace(settings, preview_decoder=self._preview_for(card))
+        if not settings.memory_limit:
+            limit = self._limits.get(pool_of(settings, self._devices), 0)
+            settings = msgspec.structs.replace(settings, memory_limit=limit)
         return settings
 
     def expected(self, card: ModelCard) -> Footprint:

@@ -7,6 +7,7 @@ import msgspec
 
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, JobId, JobState, Work
+from server.core.pixels import PixelWork
 from server.core.text import TextFinished
 from server.service.totals import TextTotals, Totals
 
@@ -88,7 +89,7 @@ class JobEntry:
         """Return the entry as a value."""
         return JobView(
             id=self.id,
-            kind="image" if isinstance(self.work, ImageRequest) else "text",
+            kind="image" if isinstance(self.work, ImageRequest | PixelWork) else "text",
             model=self.work.model,
             state=self.state,
             owner=self.owner,

@@ -37,13 +37,15 @@ from server.core.jobs import (
 )
 from server.core.memory import PoolId
 from server.core.models import ModelCard, ModelId
+from server.core.text import ChatRequest, CompletionRequest
 from server.registry.residents import Residents, ResidentView
 from server.service import scheduler as hall
 from server.service.board import Board, JobEntry
-from server.service.live import LiveJob, LiveJobs
+from server.service.live import MAX_TRIES, LiveJob, LiveJobs
 from server.service.loading import Provision, load_prepared
 from server.service.scheduler import Scheduler, SchedulerEvent
 from server.service.stream import JobStream
+from server.service.suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Loop:
         self._residents = Residents(on_outcomes=self._outcomes, on_death=self._died, stop_grace_s=limits.stop)
         self._events: asyncio.Queue[SchedulerEvent] = asyncio.Queue()
         self._live = LiveJobs(self.board)
+        self._suspects = Suspects()
         self._cards: dict[ModelId, ModelCard] = {}
         self._heard: dict[ModelId, float] = {}
         self._loads: dict[JobId, tuple[ModelId, asyncio.Future[None]]] = {}
@@ -97,10 +100,16 @@ class Loop:
         self._spawn(self._tick(), "hall: clock")
 
     def submit(self, card: ModelCard, work: Work, *, owner: str, tag: str) -> JobStream:
-        """Accept a job for a card and return its stream; raise ShuttingDown after `close`."""
+        """Accept a job for a card and return its stream.
+
+        Raises:
+            ShuttingDown: after `close`.
+            InvalidValue: this very request has just ended two workers.
+        """
         self._check_open()
+        self._suspects.check(work, self._clock())
         job = JobId(uuid4().hex)
-        submitted = self._submitted(job, card)
+        submitted = self._submitted(job, card, owner=owner)
         entry = JobEntry(job, work, owner=owner, tag=tag, now=self._clock())
         live = LiveJob(entry, card, JobStream(job, self.cancel))
         live.tries = 1
@@ -207,10 +216,10 @@ class Loop:
     def _post(self, event: SchedulerEvent) -> None:
         self._events.put_nowait(event)
 
-    def _submitted(self, job: JobId, card: ModelCard, since: float | None = None) -> hall.Submitted:
+    def _submitted(self, job: JobId, card: ModelCard, *, owner: str = "", since: float | None = None) -> hall.Submitted:
         need, pinned = self._provision.expected(card).total(), self._provision.is_pinned(card)
         self._cards[card.id] = card
-        return hall.Submitted(job=job, model=card.id, need=need, pinned=pinned, since=since)
+        return hall.Submitted(job=job, model=card.id, need=need, owner=owner, pinned=pinned, since=since)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -358,13 +367,16 @@ class Loop:
 
     def _bereave(self, model: ModelId, how: str) -> None:
         """Tell the jobs that were on a dead worker; those that have sent nothing yet are done again once."""
-        for live in self._live.of(model, JobState.RUNNING):
+        running = self._live.of(model, JobState.RUNNING)
+        for live in running:
+            if len(running) == 1 and live.tries == MAX_TRIES:
+                self._suspects.convict(live.entry.work, how, self._clock())
             if live.abandoned:
                 self._end(live, JobState.CANCELLED)
             elif live.may_try_again():
                 live.tries += 1
                 live.entry.wait_again()
-                self._post(self._submitted(live.id, live.card, since=live.entry.arrived))
+                self._post(self._submitted(live.id, live.card, owner=live.entry.owner, since=live.entry.arrived))
             else:
                 text = f"the worker of model {model!r} ended unexpectedly ({how}); the next request starts it again"
                 self._end(live, JobState.FAILED, WorkerDied(text, model=model, exit=how, retry_after=1))
@@ -394,6 +406,8 @@ def _settle(done: asyncio.Future[None], error: ServerError | None = None) -> Non
         done.set_exception(error)
 
 
-def named(work: Work, model: ModelId) -> Work:
-    """Return the work with its model's canonical name."""
+def named(work: Work, model: ModelId, owner: str = "") -> Work:
+    """Return the work with its model's canonical name, and with its owner in the scope of what is computed for it."""
+    if owner and isinstance(work, ChatRequest | CompletionRequest):
+        return msgspec.structs.replace(work, model=model, scope=f"{owner}\n{work.scope}")
     return msgspec.structs.replace(work, model=model)

@@ -1,6 +1,6 @@
 """Who goes next: a machine without effects. Events in, actions out; time is an argument.
 
-Rules, asked for each waiting job in order of arrival:
+Rules, asked for each waiting job in order of arrival, owners taking turns (`turns`):
 
 1. its model can never fit            -> refuse
 2. its model failed a moment ago      -> refuse, with the time until the next try; after a crash or two, wait for it
@@ -26,17 +26,20 @@ from server.core.memory import MemoryBudget, PoolId, add, readable
 from server.core.models import ModelId
 from server.registry.eviction import Idle, choose
 from server.service.backoff import Backoff
+from server.service.turns import Turns
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """A job arrived. `need` is what its model is expected to hold, in bytes per pool.
 
-    `since` is the time at which a job that is done again arrived first; it takes its old place in the queue.
+    `since` is the time at which a job that is done again arrived first; it takes its old place in the queue. `owner`
+    is who asked, empty when nobody in particular did.
     """
 
     job: JobId
     model: ModelId
     need: Mapping[PoolId, int]
+    owner: str = ""
     pinned: bool = False
     since: float | None = None
 
@@ -137,10 +140,11 @@ class Stage(Enum):
 
 
 class _Resident:
-    def __init__(self, need: Mapping[PoolId, int], pinned: bool, now: float) -> None:
+    def __init__(self, entry: "_Waiting", now: float) -> None:
         self.stage = Stage.LOADING
-        self.held: Mapping[PoolId, int] = need
-        self.pinned = pinned
+        self.held: Mapping[PoolId, int] = entry.need
+        self.pinned = entry.pinned
+        self.wanted_by = entry.job
         self.slots = 0
         self.worn = False
         self.jobs: set[JobId] = set()
@@ -154,6 +158,7 @@ class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
     job: JobId
     model: ModelId
     need: Mapping[PoolId, int]
+    owner: str
     pinned: bool
     arrived: float
 
@@ -167,6 +172,7 @@ class Scheduler:
         self._waiting: dict[JobId, _Waiting] = {}
         self._residents: dict[ModelId, _Resident] = {}
         self._where: dict[JobId, ModelId] = {}
+        self._turns = Turns()
         self._backoff = Backoff()
         self._clearing: tuple[JobId, frozenset[ModelId]] | None = None
         self._closing = False
@@ -234,13 +240,19 @@ class Scheduler:
             return [Refuse(event.job, ShuttingDown("the server is shutting down").to_data())]
         arrived = now if event.since is None else event.since
         self._waiting[event.job] = _Waiting(
-            job=event.job, model=event.model, need=event.need, pinned=event.pinned, arrived=arrived
+            job=event.job,
+            model=event.model,
+            need=event.need,
+            owner=event.owner,
+            pinned=event.pinned,
+            arrived=arrived,
         )
         if event.since is not None:
             self._waiting = dict(sorted(self._waiting.items(), key=lambda item: item[1].arrived))
         return []
 
     def _finished(self, job: JobId, now: float) -> None:
+        self._turns.ended(job)
         model = self._where.pop(job, None)
         resident = self._residents.get(model) if model is not None else None
         if resident is not None:
@@ -269,6 +281,7 @@ class Scheduler:
     def _gone(self, event: Gone, now: float) -> None:
         resident = self._residents.pop(event.model, None)
         for job in resident.jobs if resident else ():
+            self._turns.ended(job)
             self._where.pop(job, None)
         if event.died:
             self._backoff.died(event.model, f"its worker process ended unexpectedly ({event.how})", now)
@@ -296,7 +309,7 @@ class Scheduler:
         actions += self._shed()
         held_back: Set[ModelId] = frozenset()
         loads_blocked = False
-        for entry in list(self._waiting.values()):
+        for entry in self._line():
             resident = self._residents.get(entry.model)
             if resident is not None:
                 actions += self._grant(entry, resident, held_back, now)
@@ -314,6 +327,16 @@ class Scheduler:
                         held_back = self._in_the_way(entry)
         return actions
 
+    def _line(self) -> list[_Waiting]:
+        """Return those who wait in the order in which they are asked for."""
+        waiting = list(self._waiting.values())
+        if len({entry.owner for entry in waiting}) < 2:
+            return waiting
+        # A model that was loaded or cleared for one must not go again because another's turn has come meanwhile.
+        wanted = {resident.wanted_by for resident in self._residents.values()}
+        clearing = self._clearing[0] if self._clearing else None
+        return sorted(self._turns.order(waiting), key=lambda entry: (entry.job not in wanted, entry.job != clearing))
+
     def _grant(self, entry: _Waiting, resident: _Resident, held_back: Set[ModelId], now: float) -> list[Action]:
         if not resident.has_room() or entry.model in held_back:
             return []
@@ -321,6 +344,7 @@ class Scheduler:
         resident.jobs.add(entry.job)
         resident.last_used = now
         self._where[entry.job] = entry.model
+        self._turns.granted(entry.job, entry.owner)
         return [Grant(entry.job, entry.model)]
 
     def _refusal(self, entry: _Waiting, now: float) -> Refuse | None:
@@ -342,7 +366,7 @@ class Scheduler:
         """Load the model or make room for it; a model that is not among the residents afterwards has to wait."""
         used = self.used()
         if self.budget.lacking(used, entry.need) is None:
-            self._residents[entry.model] = _Resident(entry.need, entry.pinned, now)
+            self._residents[entry.model] = _Resident(entry, now)
             return [Load(entry.model)]
         victims = choose(entry.need, self._staying(), self._idle(), self.budget)
         return self._evict_idle(victims or ())

@@ -11,6 +11,8 @@ from server.core.image import ImageRequest
 from server.core.jobs import CancelMode, JobId, Work
 from server.core.memory import MemoryBudget, PoolId
 from server.core.models import ModelCard, ModelId, ModelKind
+from server.core.pixels import PixelWork
+from server.registry.built_in import PIXELS
 from server.registry.residents import ResidentView
 from server.service.board import JobView
 from server.service.loop import Loop, named
@@ -19,7 +21,7 @@ from server.service.totals import TextTotals
 
 __all__ = ["JobStream", "JobView", "MemoryView", "ResidentView", "Service", "TextTotals"]
 
-LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT)
+LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT, ModelKind.UPSCALER)
 
 MachineRam = Callable[[], tuple[int, int]]
 """Returns total and free bytes of the machine's memory."""
@@ -86,12 +88,11 @@ class Service:
         """
         if not self._accepting:
             raise ShuttingDown("the server is shutting down", retry_after=10)
-        kind = ModelKind.CHECKPOINT if isinstance(work, ImageRequest) else ModelKind.TEXT
-        card = self._loadable(work.model, kind)
+        card = self._card(work)
         if self._loop.board.waiting >= self._queue_limit:
             text = f"{self._queue_limit} requests are waiting already; try again in a moment"
             raise QueueFull(text, retry_after=5)
-        return self._loop.submit(card, named(work, card.id), owner=owner, tag=tag)
+        return self._loop.submit(card, named(work, card.id, owner), owner=owner, tag=tag)
 
     async def load(self, model: str) -> None:
         """Return when the model is ready; raise UnknownModel, InvalidValue, DoesNotFit or LoadFailed."""
@@ -131,6 +132,12 @@ class Service:
     def stop_accepting(self) -> None:
         """Refuse new work from now on."""
         self._accepting = False
+
+    def _card(self, work: Work) -> ModelCard:
+        """Return the model that the work names, of the kind that can do it."""
+        if isinstance(work, PixelWork):
+            return PIXELS if work.model == PIXELS.id else self._loadable(work.model, ModelKind.UPSCALER)
+        return self._loadable(work.model, ModelKind.CHECKPOINT if isinstance(work, ImageRequest) else ModelKind.TEXT)
 
     def _resident(self, name: str) -> ModelId:
         try:

@@ -20,10 +20,11 @@ from typing import NoReturn
 
 from server.core.errors import Broken, LoadFailed, OutOfMemory, ProtocolError, ServerError
 from server.core.jobs import CancelMode, JobFailed, Outcome
-from server.core.models import ModelCard
+from server.core.models import ModelCard, Runtime
 from server.engines import LOADERS
 from server.engines.base import Engine, Loader
 from server.workers.link import Link, LinkClosed, SocketLink
+from server.workers.prefetch import prefetch
 from server.workers.protocol import PROTOCOL, Cancel, Down, Hello, Load, Loaded, LoadProgress, NotLoaded, Outcomes, Run
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Child:
             self._link.send(LoadProgress(fraction=fraction))
 
         model = message.card.id
+        if message.card.runtime is Runtime.DIFFUSION:
+            prefetch(message.card.files)
         try:
             return _loader(message.card).load(message.card, message.settings, report)
         except LinkClosed:

@@ -107,8 +107,9 @@ def test_the_lists(api: webuiapi.WebUIApi) -> None:
     assert api.refresh_checkpoints() is None
 
 
-def test_the_constructor_switches_no_extension_on(api: webuiapi.WebUIApi) -> None:
-    assert not (api.has_controlnet or api.has_adetailer or api.has_animatediff)
+def test_the_constructor_switches_those_extensions_on_that_are_here(api: webuiapi.WebUIApi) -> None:
+    assert api.has_controlnet, "without it, units of one call stay in its next ones"
+    assert not (api.has_adetailer or api.has_animatediff)
 
 
 def test_options(api: webuiapi.WebUIApi) -> None:

@@ -186,3 +186,28 @@ def paint(server: Running) -> None:
     answer = server.http.post("/sdapi/v1/txt2img", json=picture(1))
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["images"]) == 1
+
+
+@pytest.mark.llama
+@needs_llama
+def test_a_prompt_is_computed_anew_for_another_key(models: Path, tmp_path: Path) -> None:
+    """How fast an answer comes must not tell whether somebody else has asked the same."""
+    keys = ("anna-has-this-key", "bert-has-this-key")
+    config = f"{CONFIG}\n[auth]\nkeys = {json.dumps(keys)}\n"
+    asked = body("ann", 1, messages=[{"role": "user", "content": "tell it again " * 80}])
+    with Running(models, tmp_path, config=config) as server:
+
+        def cached(key: str, **fields: Any) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            answer = server.http.post(CHAT, json={**asked, **fields}, headers=headers).json()
+            assert answer["usage"]["prompt_tokens"] > 200, answer
+            return int(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+        assert cached(keys[0]) == 0
+        assert cached(keys[0]) > 200
+        assert cached(keys[1]) == 0
+        assert cached(keys[1]) > 200
+        assert cached(keys[0]) > 200
+        assert cached(keys[0], cache_salt="mine") == 0
+        assert cached(keys[0], cache_salt="mine") > 200
+        assert cached(keys[0], cache_salt="other") == 0

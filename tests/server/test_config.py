@@ -52,6 +52,11 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
         ('[memory]\nram = "lots"\n', ["lots", "8 GiB"]),
         ('[auth]\nkeys = [""]\n', ["auth.keys"]),
         ("server = 3\n", ["server"]),
+        ('[image]\noffload = "much"\n', ["image.offload", "medium"]),
+        ('[image]\nvram = "much"\n', ["image.offload", "medium"]),
+        ('[image]\nvram = "low"\noffload = "low"\n', ["vram", "offload"]),
+        ('[image]\nsdxl_offload = "much"\n', ["image.sdxl_offload"]),
+        ('[image.spares]\nsd9 = "x"\n', ["image.spares", "sdxl_refiner"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -91,3 +96,10 @@ def test_bytes(text: str | int, count: int) -> None:
 def test_wrong_bytes(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_bytes(text)
+
+
+def test_the_memory_mode_is_called_vram_too(tmp_path: Path) -> None:
+    file = write(tmp_path, '[image]\nvram = "high"\n[models.settings.x]\nvram = "low"\n')
+    config = read_config(file, environment=HOME)
+    assert config.image.offload == "high"
+    assert config.models.settings["x"] == {"offload": "low"}

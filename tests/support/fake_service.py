@@ -1,7 +1,8 @@
 """A Service without workers: the real verbs over a shelf of given cards and a loop that plays scripts.
 
 `script(...)` says what the next submitted job does; without a script, text is answered `Hello world`, an
-input is embedded as its length and three constants, and a document's score is its length. A step is an
+input is embedded as its length and three constants, a document's score is its length, and work on pixels gives tiny
+pictures. A step is an
 event to push, an error to end with, or an `asyncio.Event` to wait for. What was submitted is in `submissions`.
 """
 
@@ -16,6 +17,7 @@ from server.core.errors import ModelBusy, ServerError, UnknownModel
 from server.core.jobs import CancelMode, Event, JobId, JobState, Work
 from server.core.memory import Footprint, MemoryBudget, PoolId
 from server.core.models import ModelCard, ModelId, ModelKind, TextFacts
+from server.core.pixels import GridRequest, JoinRequest, SplitRequest, UpscaleRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -36,6 +38,7 @@ from server.registry.residents import ResidentView
 from server.service.board import Board, JobEntry, JobView
 from server.service.service import Service
 from server.service.stream import JobStream
+from tests.support.fake_images import pictures
 
 Step = Event | ServerError | asyncio.Event
 
@@ -215,6 +218,8 @@ def _usual(work: Work) -> tuple[Step, ...]:
         case RerankRequest():
             scores = tuple(float(len(document)) for document in work.documents)
             return TextStarted(prompt_tokens=5), ScoresReady(first=0, scores=scores)
+        case UpscaleRequest() | SplitRequest() | GridRequest() | JoinRequest():
+            return tuple(pictures(len(work.pictures) if isinstance(work, UpscaleRequest) else 1, steps=1))
         case _:
             raise AssertionError(f"a job of the kind {type(work).__name__} needs a script")
     events: list[Step] = [TextStarted(prompt_tokens=5)]

@@ -56,11 +56,11 @@ class World:
         self._count += 1
         self.agenda.append((self.now + seconds, self._count, event))
 
-    def submit(self, model: ModelId) -> None:
+    def submit(self, model: ModelId, owner: str = "") -> None:
         self._count += 1
         job = JobId(f"j{self._count}")
         self.waiting[job] = (model, self.now)
-        self.feed(Submitted(job=job, model=model, need=self.needs[model]))
+        self.feed(Submitted(job=job, model=model, need=self.needs[model], owner=owner))
 
     def next_event(self) -> SchedulerEvent:
         self.agenda.sort(key=lambda entry: entry[:2])

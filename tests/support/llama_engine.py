@@ -24,8 +24,18 @@ def card(path: Path) -> ModelCard:
     )
 
 
-def load(path: Path, *, slots: int = SLOTS, batch: int = 512, context: int = 0, kv_type: str = "f16") -> LlamaEngine:
-    settings = TextSettings(slots=slots, batch=batch, context=context, threads=1, kv_type=kv_type)
+def load(
+    path: Path,
+    *,
+    slots: int = SLOTS,
+    batch: int = 512,
+    context: int = 0,
+    kv_type: str = "f16",
+    speculation: bool = True,
+) -> LlamaEngine:
+    settings = TextSettings(
+        slots=slots, batch=batch, context=context, threads=1, kv_type=kv_type, speculation=speculation
+    )
     return LlamaLoader().load(card(path), settings, lambda _: None)
 
 

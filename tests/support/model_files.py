@@ -147,3 +147,15 @@ def _value(value: KeyValue) -> bytes:
     if value and isinstance(value[0], str):
         return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(_text(str(item)) for item in value)
     return struct.pack("<IIQ", 9, 5, len(value)) + b"".join(struct.pack("<i", int(item)) for item in value)
+
+
+def write_diffusers_folder(folder: Path) -> Path:
+    """Write an SD1 model as a folder of the diffusers library, with next to no weights."""
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "PNDMScheduler"]}
+    files = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+    for number, (part, name) in enumerate(files.items()):
+        write_safetensors_header(folder / part / f"{name}.safetensors", {"x.weight": ("F16", (8 >> number,))})
+        index[part] = ["some", "Class"]
+    (folder / "unet" / "config.json").write_text(json.dumps({"in_channels": 4, "cross_attention_dim": 768}))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder

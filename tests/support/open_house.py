@@ -35,6 +35,9 @@ SIDE = 16
 class Shelf(FakeShelf):
     """Cards of fakes, with what the House asks of a catalog besides."""
 
+    def preview_decoder(self, _: ModelCard) -> str | None:
+        return None
+
     def automatic_vae(self, _: ModelCard) -> str | None:
         """Know no VAE."""
         return None
@@ -133,7 +136,10 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _served(house: House) -> AsyncIterator[str]:
     settings = uvicorn.Config(house.asgi, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    # With its protocol named, as `serve` has it: else asyncio leaves Nagle's delay of 40 ms on every answer.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(2048)
         server = _Server(settings)
         serving = asyncio.create_task(server.serve([listening]), name="the open house")
         try:

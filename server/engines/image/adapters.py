@@ -39,6 +39,11 @@ class Adapters:
         self._merged = wanted
         return self._notes
 
+    @property
+    def in_text(self) -> tuple[Key, ...]:
+        """Return what is merged into the text encoders, for keys of what they gave."""
+        return tuple(key for key in self._merged if key[2] != 0.0)
+
     def clear(self) -> None:
         """Put all original weights back."""
         for parameter, original in self._originals.items():

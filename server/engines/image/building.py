@@ -94,7 +94,7 @@ def build_text(tensors: Tensors, rule: TextRule, extra: Sidecar, dtype: torch.dt
     add_positions(tower.bare, layout.positions)
     if tower.projection is not None:
         fill(tower.projection, "text encoder", _projection(tensors, prefix, shapes, dtype))
-    return tower
+    return tower.eval()
 
 
 def fitting(rule: TextRule, layers: int) -> TextRule:

@@ -1,4 +1,4 @@
-"""Pieces of a prompt to chunks of 77 tokens with weights, as A1111 packs them (a1111-api.md 2.10, level 4). Pure.
+"""Pieces of a prompt to chunks of 77 tokens with weights, as A1111 packs them. Pure.
 
 | prompt | chunks |
 |---|---|

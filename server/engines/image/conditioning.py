@@ -1,4 +1,4 @@
-"""A prompt tree to what the UNet is conditioned on, model call by model call (a1111-api.md 2.10 and 2.16).
+"""A prompt tree to what the UNet is conditioned on, model call by model call.
 
 All texts of a part's schedule are encoded together, for they share one emphasis factor. Parts and texts of different
 length are brought to one length when they meet: texts of a schedule by empty chunks, parts of a composition by

@@ -24,7 +24,7 @@ from server.engines.image.seeds import NoiseSource
 from server.engines.image.sigma_table import SigmaTable
 
 ALMOST_ALL = 0.999
-"""The largest share of noise that is put back; 1 would divide a step count into itself (a1111-api.md 2.12)."""
+"""The largest share of noise that is put back; 1 would divide a step count into itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Entry:
 def from_latent(
     denoise: Denoise, table: SigmaTable, alphas: torch.Tensor, noise: NoiseSource, latent: torch.Tensor, entry: Entry
 ) -> Course:
-    """Begin with `latent` [batch, C, h, w] and noise on it (a1111-api.md 2.11 and 2.12).
+    """Begin with `latent` [batch, C, h, w] and noise on it.
 
     An exact entry of strength 0 makes no step, an inexact one still makes one.
 

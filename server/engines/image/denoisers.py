@@ -24,21 +24,27 @@ class Condition:
 
     `text` is [rows, tokens, width]. SDXL models have a `vector` [rows, n] too: the pooled text, then sizes as plain
     numbers. Inpainting and InstructPix2Pix models have an `image` [rows, extra channels, h, w], which the UNet gets
-    beside the latents.
+    beside the latents. `prompted` [rows] is 1 for rows of a prompt and 0 for those of a negative prompt; None = nobody
+    says.
     """
 
     text: torch.Tensor
     vector: torch.Tensor | None = None
     image: torch.Tensor | None = None
+    prompted: torch.Tensor | None = None
 
     def rows(self, rows: slice) -> "Condition":
         """Return some of the rows."""
-        return Condition(self.text[rows], _some_rows(self.vector, rows), _some_rows(self.image, rows))
+        more = (_some_rows(each, rows) for each in (self.vector, self.image, self.prompted))
+        return Condition(self.text[rows], *more)
 
     def joined(self, other: "Condition") -> "Condition":
         """Return these rows, then those of `other`, which has as many tokens."""
         return Condition(
-            torch.cat([self.text, other.text]), _both(self.vector, other.vector), _both(self.image, other.image)
+            torch.cat([self.text, other.text]),
+            _both(self.vector, other.vector),
+            _both(self.image, other.image),
+            _both(self.prompted, other.prompted),
         )
 
 

@@ -4,23 +4,37 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import torch
 
 from server.core.errors import InvalidValue, LoadFailed, Unsupported
 from server.core.image import Denoise, ImageRequest, Size
+from server.core.image_memory import asked_offload
 from server.core.jobs import Event, Work
 from server.core.memory import Footprint
 from server.core.models import ImageSettings, LoadedFacts, LoadSettings, ModelCard
 from server.engines.base import JobControl, OneAtATime, Report
 from server.engines.image import checkpoint, denoise, placement, prediction
 from server.engines.image.adapters import Adapters
+from server.engines.image.attention import settle
 from server.engines.image.clip.tokenizer import load_tokenizer
+from server.engines.image.companions import Build, Companions, extra_bytes
+from server.engines.image.control.checks import check_control
+from server.engines.image.control.controls import Control
+from server.engines.image.control.shelf import Shelf
 from server.engines.image.embeddings import EmbeddingShelf
+from server.engines.image.headroom import Room, available_bytes, fitting_offload, footprint, room_of
 from server.engines.image.hires import UPSCALERS
+from server.engines.image.hypernetworks import Hypernetworks
 from server.engines.image.loaded import Checkpoint
-from server.engines.image.picture_job import Parts, PictureJob
+from server.engines.image.offload import HOME
+from server.engines.image.parts import Parts
+from server.engines.image.picture_job import PictureJob
+from server.engines.image.preview import Previews
+from server.engines.image.prompts import Prompter
 from server.engines.image.request_checks import check_init
 from server.engines.image.schedules import SCHEDULES
 from server.engines.image.seeds import NoiseSource
@@ -55,7 +69,7 @@ NUMBERS = (
 
 
 class DiffusionLoader:
-    """Loads single-file checkpoints."""
+    """Loads checkpoints: single files, and folders in the layout of the diffusers library."""
 
     def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> "DiffusionEngine":
         """Load the model; raise LoadFailed or OutOfMemory."""
@@ -64,7 +78,8 @@ class DiffusionLoader:
         if settings.threads > 0:
             torch.set_num_threads(settings.threads)
         begun, base = time.perf_counter(), placement.process_bytes()
-        place = placement.choose(settings)
+        asked = asked_offload(settings, card.image.family if card.image else "")
+        place = placement.choose(settings, asked or "none")
         with placement.memory_errors(place):
             loaded = checkpoint.load(
                 Path(card.files[0]),
@@ -72,16 +87,32 @@ class DiffusionLoader:
                 vae_path=Path(settings.vae) if settings.vae else None,
                 allow_pickle=settings.allow_pickle,
                 report=report,
+                spares=settings.spares,
             )
+            if asked is None:
+                mode = fitting_offload(loaded, place, limit=settings.memory_limit)
+                place = placement.choose(settings, mode)
             placement.place(loaded, place)
+            settle(loaded.unet, place)
+            settle(loaded.vae, place)
+            loaded = _told(loaded, place)
         report(1.0)
-        logger.info("model=%s loaded in %.1f s on %s", card.id, time.perf_counter() - begun, place.device)
-        measured = placement.footprint(
-            loaded.modules(), place, widest=loaded.vae.config.block_out_channels[0], base=base
-        )
+        seconds = time.perf_counter() - begun
+        logger.info("model=%s loaded in %.1f s on %s, offload=%s", card.id, seconds, place.device, place.offload)
+        room = room_of(loaded, place, base=base, limit=settings.memory_limit)
+        measured = footprint(loaded, room, base=base)
         measured = with_room(measured, loaded.vae, place)
         source = settings.vae or card.files[0]
-        return DiffusionEngine(loaded, place, measured, allow_pickle=settings.allow_pickle, vae_source=source)
+        return DiffusionEngine(
+            loaded,
+            room,
+            measured,
+            _previews(settings, place),
+            allow_pickle=settings.allow_pickle,
+            vae_source=source,
+            source=card.files[0],
+            build=lambda path: _companion(path, _for_companions(settings, card), room),
+        )
 
 
 class DiffusionEngine(OneAtATime):
@@ -89,18 +120,25 @@ class DiffusionEngine(OneAtATime):
 
     def __init__(
         self,
-        loaded: checkpoint.Checkpoint,
-        place: placement.Placement,
+        loaded: Checkpoint,
+        room: Room,
         measured: Footprint,
+        previews: Previews,
         *,
         allow_pickle: bool,
+        build: Build,
+        source: str = "",
         vae_source: str = "",
     ) -> None:
         super().__init__()
         self._allow_pickle = allow_pickle
         self._vae_source = vae_source
+        self._source = source
+        self._build = build
+        place = room.placement
         self._placement = place
-        self._parts: Parts | None = _parts(loaded, place, allow_pickle=allow_pickle)
+        self._room = room
+        self._parts: Parts | None = _parts(loaded, room, previews, allow_pickle=allow_pickle)
         self.facts = LoadedFacts(
             slots=1,
             footprint=measured,
@@ -109,7 +147,7 @@ class DiffusionEngine(OneAtATime):
         )
 
     def check(self, work: Work) -> None:
-        """Raise InvalidValue or Unsupported for a request that cannot be run as it is.
+        """Raise InvalidValue, Unsupported or DoesNotFit for a request that cannot be run as it is.
 
         The seeds of the first and last picture are tried out; those between are between.
         """
@@ -120,6 +158,7 @@ class DiffusionEngine(OneAtATime):
         _check_range("batch_size", work.batch_size, 1, MOST_PICTURES)
         _check_range("batches", work.batches, 1, MOST_PICTURES)
         check_init(work)
+        check_control(work)
         NoiseSource(work.seeds, (0, work.batch_size * work.batches - 1), (1, 1, 1))
         if self._parts is not None:
             _check_range("clip_skip", work.text.clip_skip, 1, self._parts.text.layers)
@@ -131,15 +170,25 @@ class DiffusionEngine(OneAtATime):
             if work.hires.upscaler not in UPSCALERS:
                 known = ", ".join(UPSCALERS)
                 raise InvalidValue.of("upscaler", f"unknown upscaler {work.hires.upscaler!r}; known are {known}")
+        self._room.check(self._needed(work), None)
 
     def run(self, work: Work, control: JobControl) -> Iterator[Event]:
         """Yield the events of one job."""
         if self._parts is None or not isinstance(work, ImageRequest):
             raise Unsupported.of("model", "this engine is closed or was asked for text")
+        self._room.check(self._needed(work), available_bytes(self._placement.device))
         with placement.memory_errors(self._placement):
             chosen = None if work.vae == self._vae_source else work.vae
             with with_vae(self._parts, chosen, allow_pickle=self._allow_pickle) as parts:
-                yield from PictureJob(parts, work, control).events()
+                others = Companions(own=parts, source=self._source, build=self._build, has_own_vae=chosen is not None)
+                with others.lent() as companions:
+                    yield from PictureJob(parts, work, control, companions).events()
+
+    def _needed(self, work: ImageRequest) -> int:
+        """Return the most bytes that a request takes at once."""
+        sees = self._parts is not None and self._parts.inputs != "none"
+        extra = extra_bytes(work, self._source, self._placement)
+        return self._room.needed(work, sees_picture=sees) + extra
 
     def close(self) -> None:
         """Free the model."""
@@ -148,26 +197,80 @@ class DiffusionEngine(OneAtATime):
         placement.release(self._placement)
 
 
-def _parts(loaded: Checkpoint, place: placement.Placement, *, allow_pickle: bool) -> Parts:
+def _companion(path: Path, settings: ImageSettings, room: Room) -> Parts:
+    """Load a checkpoint that takes part in a job of another one, on the CPU; raise LoadFailed."""
+    place = room.placement
+    loaded = checkpoint.load(
+        path,
+        precision=place.precision,
+        vae_path=Path(settings.vae) if settings.vae else None,
+        allow_pickle=settings.allow_pickle,
+        report=lambda fraction: None,
+        spares=settings.spares,
+    )
+    place.seats.split(loaded.unet)
+    settle(loaded.unet, place)
+    settle(loaded.vae, place)
+    if loaded.prediction is None:
+        place.moving(loaded.unet, place.device)
+        loaded = _told(loaded, place)
+        place.moving(loaded.unet, HOME)
+    return _parts(loaded, room, _previews(settings, place), allow_pickle=settings.allow_pickle)
+
+
+def _for_companions(settings: ImageSettings, card: ModelCard) -> ImageSettings:
+    """Return the settings without a VAE that was chosen because it bears the name of this checkpoint."""
+    vae, stem = settings.vae, Path(card.files[0]).stem.casefold()
+    if vae is not None and Path(vae).name.casefold().startswith(stem):
+        return msgspec.structs.replace(settings, vae=None)
+    return settings
+
+
+def _previews(settings: ImageSettings, place: placement.Placement) -> Previews:
+    return Previews(settings.preview_decoder, place, allow_pickle=settings.allow_pickle)
+
+
+def _told(loaded: Checkpoint, place: placement.Placement) -> Checkpoint:
+    """Return the checkpoint with what its UNet predicts, found out where no file says."""
+    if loaded.prediction is not None:
+        return loaded
+    with placement.visiting(loaded.unet, place):
+        found = prediction.asked(loaded.unet, place.device)
+    logger.info("the UNet predicts %s, as a trial shows", "velocity" if found == "v" else "noise")
+    return replace(loaded, prediction=found)
+
+
+def _parts(loaded: Checkpoint, room: Room, previews: Previews, *, allow_pickle: bool) -> Parts:
+    place = room.placement
     tokenizer = load_tokenizer()
     text = TextStack(loaded.texts, tokenizer, loaded.family, place.seats, place.device)
     dtype = place.precision.model
+    unet = UNetCall(loaded.unet, loaded.family, dtype, place.seats)
     return Parts(
         text=text,
         unet_module=loaded.unet,
         vae_module=loaded.vae,
         diffusion=denoise.Diffusion(
-            unet=UNetCall(loaded.unet, loaded.family, dtype, place.seats),
+            unet=unet,
             alphas=loaded.alphas_cumprod,
             prediction=loaded.prediction or "eps",
-            # A1111 1.10 gives the UNet float16 times when it runs in half precision.
-            time_dtype=torch.float32 if dtype == torch.float32 else torch.float16,
+            # A1111 1.10 gives the UNet float16 times when it runs in half precision. It has no bfloat16, whose pictures
+            # shall be near those of float32.
+            time_dtype=torch.float16 if dtype == torch.float16 else torch.float32,
         ),
-        vae=Vae(loaded.vae, place, loaded.latent_scale),
+        vae=Vae(loaded.vae, place, loaded.latent_scale, room),
         adapters=Adapters(loaded, allow_pickle=allow_pickle),
-        embeddings=EmbeddingShelf(tokenizer, text.widths, allow_pickle=allow_pickle),
+        hypernetworks=Hypernetworks(loaded.unet, place, allow_pickle=allow_pickle),
+        prompts=Prompter(text, EmbeddingShelf(tokenizer, text.widths, allow_pickle=allow_pickle)),
         placement=place,
         upscalers=Lender(place, allow_pickle=allow_pickle),
+        control=Control(
+            unet=unet,
+            shelf=Shelf(loaded.unet, place, allow_pickle=allow_pickle),
+            placement=place,
+            alphas=loaded.alphas_cumprod,
+        ),
+        previews=previews,
         inputs=loaded.picture_inputs,
     )
 

@@ -1,4 +1,4 @@
-"""Textual inversions: vectors that stand for a name in prompts (a1111-api.md 4.4)."""
+"""Textual inversions: vectors that stand for a name in prompts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from server.core.errors import LoadFailed
 from server.core.image import EmbeddingRef
 from server.engines.image.chunks import ROOM, Found
 from server.engines.image.clip.tokenizer import ClipTokenizer
+from server.engines.image.picture_embeddings import is_picture, read_picture
 from server.engines.image.tensor_files import flat, is_pickle, load_pickle, open_tensors
 
 BOTH_ENCODERS = ("clip_l", "clip_g")
@@ -107,7 +108,9 @@ def read_vectors(path: Path, *, allow_pickle: bool) -> tuple[torch.Tensor, ...]:
     Raises:
         LoadFailed: the file holds something else, cannot be read, or is a pickle while those are not allowed.
     """
-    if is_pickle(path):
+    if is_picture(path):
+        tensors = read_picture(path)
+    elif is_pickle(path):
         tensors = _pickled(load_pickle(path, allow_pickle=allow_pickle))
     else:
         with open_tensors(path, allow_pickle=allow_pickle) as opened:

@@ -1,4 +1,4 @@
-"""Pictures made larger in as many passes as it takes, by filters or networks (a1111-api.md 2.13). Needs no torch.
+"""Pictures made larger in as many passes as it takes, by filters or networks. Needs no torch.
 
 The passes work towards sides that are multiples of 8:
 

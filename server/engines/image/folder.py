@@ -5,7 +5,7 @@ Only numbers are taken from the JSON files; the classes they name are compared a
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from server.engines.image.denoisers import Prediction
 from server.engines.image.layouts import family as families
 from server.engines.image.layouts import folder_layout as layout
 from server.engines.image.layouts.family import Family
+from server.engines.image.layouts.shapes import Shapes
 from server.engines.image.loaded import Checkpoint, Sources, check_widths
 from server.engines.image.placement import Precision
 from server.engines.image.sigma_table import alphas_cumprod, zero_terminal_snr
@@ -127,7 +128,7 @@ def _text(path: Path, family: Family, number: int, dtype: torch.dtype, sources: 
     add_positions(tower.bare, tower.model.config.max_position_embeddings)
     if tower.projection is not None:
         fill(tower.projection, "projection of the text encoder", projection)
-    return tower
+    return tower.eval()
 
 
 def _from_config(kind: Any, config: dict[str, Any], part: str) -> Any:
@@ -144,7 +145,7 @@ class _Many:
 
     def __init__(self, files: list[Tensors]) -> None:
         self._where = {name: file for file in files for name in file.shapes}
-        self.shapes = {name: file.shapes[name] for name, file in self._where.items()}
+        self.shapes: Shapes = {name: file.shapes[name] for name, file in self._where.items()}
         self.metadata: Mapping[str, str] = {}
 
     def get(self, name: str) -> torch.Tensor:
@@ -152,22 +153,12 @@ class _Many:
         return self._where[name].get(name)
 
 
-class _opened:  # noqa: N801 - used as a function
+@contextmanager
+def _opened(path: Path, stem: str, sources: Sources) -> Iterator[Tensors]:
     """Open the weights of one part: one file, or the parts that an index names; half precision if that is all."""
-
-    def __init__(self, path: Path, stem: str, sources: Sources) -> None:
-        self._paths = weight_files(path, stem)
-        self._sources = sources
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Tensors:
-        """Open all files."""
-        pickles = self._sources.allow_pickle
-        return _Many([self._stack.enter_context(open_tensors(path, allow_pickle=pickles)) for path in self._paths])
-
-    def __exit__(self, *args: object) -> None:
-        """Close them."""
-        self._stack.close()
+    with ExitStack() as stack:
+        openings = [open_tensors(each, allow_pickle=sources.allow_pickle) for each in weight_files(path, stem)]
+        yield _Many([stack.enter_context(opening) for opening in openings])
 
 
 def weight_files(path: Path, stem: str) -> list[Path]:

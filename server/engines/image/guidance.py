@@ -86,10 +86,20 @@ class Guidance:
         self._scale = scale
         self._empty = empty
         self.calls = 0
+        self.padded = False
+        """Whether a prompt was filled up to the length of the other."""
         self.prompt_x0: torch.Tensor | None = None
         """What the last call alone took the picture to be, by each picture's first member before guidance.
 
         This is what an interrupted job hands over."""
+
+    def hand_over(
+        self, denoiser: Denoiser, prompts: Callable[[int], Prompts], *, empty: torch.Tensor | None = None
+    ) -> None:
+        """Go on with another model and the prompts as it reads them; calls are counted on."""
+        self._denoiser = denoiser
+        self._prompts = prompts
+        self._empty = empty
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """Return the guided D(x, sigma), like x [batch, C, h, w]; `sigma` is 0-dimensional."""
@@ -138,7 +148,8 @@ class Guidance:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the answers for all members and for the negatives."""
         positive, negative = prompts.positive, prompts.negative
-        if self._empty is not None:
+        if self._empty is not None and positive.text.shape[1] != negative.text.shape[1]:
+            self.padded = True
             positive, negative = padded(positive, negative, self._empty), padded(negative, positive, self._empty)
         if positive.text.shape[1] == negative.text.shape[1]:
             rows = torch.cat([members, x])
@@ -172,4 +183,4 @@ def padded(condition: Condition, other: Condition, empty: torch.Tensor) -> Condi
     if missing <= 0:
         return condition
     filler = empty.to(condition.text).repeat(len(condition.text), missing, 1)
-    return Condition(torch.cat([condition.text, filler], dim=1), condition.vector, condition.image)
+    return replace(condition, text=torch.cat([condition.text, filler], dim=1))

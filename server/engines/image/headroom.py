@@ -1,4 +1,4 @@
-"""Whether a job fits in memory, asked before it begins: a clear no instead of a process that the system ends."""
+"""What a loaded model holds, and whether a job fits beside it: a clear no instead of a process that the system ends."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,10 @@ import torch
 
 from server.core.errors import DoesNotFit
 from server.core.image import ImageRequest, Size
-from server.core.image_memory import Offload, Workload, decode_bytes, job_bytes, seated_bytes
-from server.core.memory import PoolId, readable
+from server.core.image_memory import PIXELS, Offload, Workload, choose_offload, decode_bytes, job_bytes, seated_bytes
+from server.core.memory import RAM, Footprint, PoolId, readable
 from server.engines.image.loaded import Checkpoint
-from server.engines.image.placement import Placement
+from server.engines.image.placement import Placement, process_bytes
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -69,10 +69,10 @@ class Room:
         return not bounds or decode_bytes(self.workload(Size(width, height), 2)) <= min(bounds)
 
 
-def room_of(loaded: Checkpoint, placement: Placement, *, resident: int, limit: int) -> Room:
-    """Return the room of a loaded model that holds `resident` bytes where it runs; `limit` 0 = the device's memory."""
+def room_of(loaded: Checkpoint, placement: Placement, *, base: int, limit: int = 0) -> Room:
+    """Return the room of a loaded model; `base` is the process before loading, `limit` 0 = the device's memory."""
     total = limit or total_bytes(placement.device)
-    taken = resident + _seat(loaded, placement.offload)
+    taken = _resident(loaded, placement, base).get(placement.pool, 0) + _seat(loaded, placement.offload)
     return Room(
         family=loaded.family.name,
         unet_width=loaded.unet.config.block_out_channels[0],
@@ -80,6 +80,25 @@ def room_of(loaded: Checkpoint, placement: Placement, *, resident: int, limit: i
         placement=placement,
         limit=None if total is None else total - taken,
     )
+
+
+def footprint(loaded: Checkpoint, room: Room, *, base: int) -> Footprint:
+    """Return what a loaded model holds, with what a picture of its family's usual size takes besides."""
+    placement = room.placement
+    side = int(PIXELS[loaded.family.name] ** 0.5)
+    working = job_bytes(room.workload(Size(side, side), 2), tiles=False) + _seat(loaded, placement.offload)
+    return Footprint(resident=_resident(loaded, placement, base), working={placement.pool: working})
+
+
+def fitting_offload(loaded: Checkpoint, placement: Placement, *, limit: int = 0) -> Offload:
+    """Return the memory mode in which a model just read fits on its device with a picture of its usual size."""
+    free = available_bytes(placement.device)
+    bounds = [bound for bound in (limit or None, free) if bound is not None]
+    if not bounds or placement.device.type == "cpu":
+        return "none"
+    room = room_of(loaded, placement, base=0)
+    side = int(PIXELS[loaded.family.name] ** 0.5)
+    return choose_offload(weights_of(loaded), job_bytes(room.workload(Size(side, side), 2)), min(bounds))
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -103,6 +122,17 @@ def weights_of(loaded: Checkpoint) -> tuple[int, ...]:
         sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
         for module in (loaded.unet, loaded.vae, *loaded.texts)
     )
+
+
+def _resident(loaded: Checkpoint, placement: Placement, base: int) -> dict[PoolId, int]:
+    """Return what the model holds all the time.
+
+    On the CPU weights may still lie in the mapped file, so the process as it stands now does not tell all.
+    """
+    weights = sum(weights_of(loaded))
+    if placement.pool == RAM or placement.offload != "none":
+        return {RAM: max(base + weights, process_bytes())}
+    return {placement.pool: weights, RAM: max(base, process_bytes())}
 
 
 def _seat(loaded: Checkpoint, offload: Offload) -> int:

@@ -1,4 +1,4 @@
-"""Between the two passes of a hires job: the first picture, scaled (a1111-api.md 2.11)."""
+"""Between the two passes of a hires job: the first picture, scaled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,9 +45,17 @@ def no_files(wanted: UpscalerRef) -> Enlarger:
 
 
 def upscaled(
-    latents: torch.Tensor, hires: HiresPass, vae: Vae, between: Between, lend: Lend = no_files
+    latents: torch.Tensor,
+    hires: HiresPass,
+    vae: Vae,
+    between: Between,
+    lend: Lend = no_files,
+    *,
+    encoder: Vae | None = None,
 ) -> torch.Tensor:
     """Return latents [batch, C, h, w] at the size of the second pass, scaled and then cut to `hires.size`.
+
+    `vae` is the first pass's; `encoder` the second's, None = the same.
 
     Raises:
         InvalidValue: no such upscaler.
@@ -59,7 +67,8 @@ def upscaled(
     enlarger = _enlarger(hires, lend)
     noise = between()
     pictures = [enlarged_by(to_image(vae.decode(latent)), hires.scale_to, enlarger) for latent in latents]
-    return _cut(torch.stack([vae.encode(from_image(picture), noise) for picture in pictures]), hires)
+    encode = (encoder or vae).encode
+    return _cut(torch.stack([encode(from_image(picture), noise) for picture in pictures]), hires)
 
 
 def _enlarger(hires: HiresPass, lend: Lend) -> Enlarger | None:

@@ -1,4 +1,4 @@
-"""Init pictures and their mask, from files to what is encoded and what is laid over the result (a1111-api.md 2.12)."""
+"""Init pictures and their mask, from files to what is encoded and what is laid over the result."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Inpainting in latents: what noise is put on, and what keeps the rest of the picture as it was (a1111-api.md 2.12).
+"""Inpainting in latents: what noise is put on, and what keeps the rest of the picture as it was.
 
 | sampler | where the old latents are blended in |
 |---|---|

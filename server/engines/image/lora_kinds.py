@@ -1,4 +1,4 @@
-"""What one layer of a LoRA file changes: the kinds of the LyCORIS family, told by the names present (a1111-api.md 4.3).
+"""What one layer of a LoRA file changes: the kinds of the LyCORIS family, told by the names present.
 
 | names | change of the weight W |
 |---|---|

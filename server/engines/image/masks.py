@@ -1,4 +1,4 @@
-"""What a mask file says, the region it marks, and pixels under it (a1111-api.md 2.12, the order of init images).
+"""What a mask file says, the region it marks, and pixels under it.
 
 A mask is mode L, 255 where the picture is made anew.
 """

@@ -60,6 +60,12 @@ class Seats:
         self._moving(module, self.device)
         self._seated = module
 
+    def forget(self, module: nn.Module) -> None:
+        """Let go of a module that will not be called again."""
+        if module is self._seated:
+            self._seated = None
+        self._split.discard(module)
+
     def clear(self) -> None:
         """Send whoever sits home."""
         if self._seated is not None:

@@ -3,17 +3,19 @@
 | asked to end early | what is handed over |
 |---|---|
 | before a batch | nothing of it |
-| in a pass | what the model last took the picture to be, before guidance, decoded (a1111-api.md 2.15); no hires pass |
+| in a pass | what the model last took the picture to be, before guidance, decoded; no hires pass |
 | SKIP | the same, and the next batch begins |
 """
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from server.core.image import (
     Denoise,
+    HiresPass,
     ImageFinished,
     ImageReady,
     ImageRequest,
@@ -23,99 +25,101 @@ from server.core.image import (
     StepDone,
 )
 from server.core.jobs import Event
-from server.core.prompt import PromptTree, Span
 from server.engines.base import JobControl
 from server.engines.image import denoise as passes
-from server.engines.image.adapters import Adapters
 from server.engines.image.beginnings import Beginning, Encoding, begin, entry_of, nothing_seen
-from server.engines.image.conditioning import Conditioning, TextPass, encode
+from server.engines.image.companions import Companions, companions_of
+from server.engines.image.conditioning import Conditioning
+from server.engines.image.control.controls import Controls
 from server.engines.image.denoisers import Condition, Denoiser
-from server.engines.image.embeddings import EmbeddingIndex, EmbeddingShelf
 from server.engines.image.finishing import Finished
 from server.engines.image.guidance import Guidance, GuidanceScale, Prompts
 from server.engines.image.hires import upscaled
 from server.engines.image.inpaint import Blend
-from server.engines.image.layouts.family import PictureInputs
+from server.engines.image.job_prompts import JobPrompts
 from server.engines.image.layouts.vae import LATENT_CHANNELS
+from server.engines.image.parts import Parts
 from server.engines.image.pictures import png, to_image
-from server.engines.image.placement import Placement, visiting
-from server.engines.image.preview import preview
+from server.engines.image.placement import visiting
+from server.engines.image.refining import Refining, Successor
 from server.engines.image.seeds import NoiseSource, picture_seeds
-from server.engines.image.text_stack import TextStack
+from server.engines.image.sigma_table import SigmaTable
 from server.engines.image.tiling import wrapped
-from server.engines.image.upscaling.lending import Lender
-from server.engines.image.vae import Vae
 
 Latents = Generator[Event, None, torch.Tensor]
 """Yields the events of a pass and returns its latents [batch, C, h, w]."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The loaded model as jobs use it."""
-
-    text: TextStack
-    unet_module: torch.nn.Module
-    vae_module: torch.nn.Module
-    diffusion: passes.Diffusion
-    vae: Vae
-    adapters: Adapters
-    embeddings: EmbeddingShelf
-    placement: Placement
-    upscalers: Lender
-    inputs: PictureInputs = "none"
-
-
 @dataclass
 class PictureJob:
-    """One job; `events` runs it. `pass_index` counts the passes begun, `begun` is where a job from a picture begins."""
+    """One job; `events` runs it. `pass_index` counts the passes begun, `begun` is where a job from a picture begins.
+
+    `parts` is the checkpoint that works now: the loaded one at the start of each batch, perhaps one of the `companions`
+    later. `controls` are the job's control units; they act in the loaded one.
+    """
 
     parts: Parts
     request: ImageRequest
     control: JobControl
+    companions: Companions
     pass_index: int = 0
     ended_early: bool = field(default=False, init=False)
     begun: Beginning | None = field(default=None, init=False)
+    controls: Controls = field(init=False)
+    prompts: JobPrompts = field(init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    refined: bool = field(default=False, init=False)
+    padded: bool = field(default=False, init=False)
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the job, with bounded work between them."""
         request = self.request
         yield ImageStarted(passes=request.batches * (2 if request.hires else 1), steps=_first_steps(request))
-        notes = list(self.parts.adapters.use(request.adapters))
-        with wrapped((self.parts.unet_module, self.parts.vae_module), request.tiling):
-            first, second, more = self._conditionings()
+        self._turn(self.companions.own)
+        self.prompts = JobPrompts(request)
+        with ExitStack() as stack:
+            for parts in (self.parts, *self._others()):
+                stack.enter_context(wrapped((parts.unet_module, parts.vae_module), request.tiling))
+            self.prompts.of(self.parts, second=False)  # both now: then the text encoder works once
+            if request.hires is not None and request.hires.checkpoint is None and _keeps_networks(request):
+                self.prompts.of(self.parts, second=True)
             if request.init is not None:
-                last = request.batch_size * request.batches - 1
-                self.begun = begin(
-                    request, request.init, self._encoding(self._noise(range(last, last + 1), request.size))
-                )
+                self.begun = begin(request, request.init, self._last_encoding())
+            self.controls = self.parts.control.begin(request, self._last_encoding)
             for batch in range(request.batches):
                 self.control.take_skip()
                 if self.control.stopped:
                     break
                 self.ended_early = False
                 pictures = range(batch * request.batch_size, (batch + 1) * request.batch_size)
-                yield from self._batch(pictures, first, second)
+                self._turn(self.companions.own)
+                yield from self._batch(pictures)
         yield ImageFinished(
             reason="stopped" if self.control.stopped else "complete",
-            notes=(*notes, *more),
+            notes=(*self.notes, *self.prompts.notes),
+            padded=self.padded,
             blank_mask=self.begun is not None and self.begun.has_blank_mask,
+            maps=self.controls.maps(),
+            refined=self.refined,
         )
 
-    def _conditionings(self) -> tuple[Conditioning, Conditioning | None, list[str]]:
-        """Encode the prompts of both passes and return them with notes on embeddings."""
-        request, text = self.request, self.parts.text
-        hires = request.hires
-        trees = [request.prompt, request.negative, *([hires.prompt, hires.negative] if hires else [])]
-        found, notes = self.parts.embeddings.take(request.embeddings, " ".join(map(_words, trees)))
-        text.use(found)
-        find = EmbeddingIndex(found).find
-        pass_ = TextPass(stack=text, settings=request.text, find=find, size=request.size)
-        first = encode(request.prompt, request.negative, pass_)
-        second = encode(hires.prompt, hires.negative, replace(pass_, size=hires.scale_to)) if hires else None
-        return first, second, notes
+    def _others(self) -> list[Parts]:
+        """Return the further checkpoints of the job, loaded."""
+        return [self.companions.get(ref) for ref in companions_of(self.request)]
 
-    def _batch(self, pictures: range, first: Conditioning, second: Conditioning | None) -> Iterator[Event]:
+    def _turn(self, parts: Parts, hires: HiresPass | None = None) -> None:
+        """Go on with a checkpoint and the networks of a pass; nothing happens when they work already."""
+        self.companions.seat(parts)
+        adapters, hypernetworks = self.request.adapters, self.request.hypernetworks
+        if hires is not None:
+            adapters = adapters if hires.adapters is None else hires.adapters
+            hypernetworks = hypernetworks if hires.hypernetworks is None else hires.hypernetworks
+        for note in (*parts.adapters.use(adapters), *parts.hypernetworks.use(hypernetworks)):
+            if note not in self.notes:
+                self.notes.append(note)
+        self.parts = parts
+
+    def _batch(self, pictures: range) -> Iterator[Event]:
         request = self.request
         noise = self._noise(pictures, request.size)
         denoiser, table = self.parts.diffusion.denoiser(request.denoise)
@@ -127,37 +131,49 @@ class PictureJob:
             entry = entry_of(request.init)
             latent, seen, blend = self.begun.latent, self.begun.seen, self.begun.blend
             course = passes.from_latent(request.denoise, table, self.parts.diffusion.alphas, noise, latent, entry)
-        guidance = self._guidance(denoiser, _prompts(first, len(pictures), seen), request.denoise, first.filler)
-        latents = yield from self._pass(guidance, course, blend=blend)
-        if request.hires is not None and second is not None and not self._is_over():
-            latents = yield from self._second_pass(latents, noise, pictures, second)
+        guidance = self._guidance(denoiser, seen, len(pictures))
+        refining = self._refining(guidance, table, seen, len(pictures))
+        latents = yield from self._pass(guidance, course, blend=blend, refining=refining)
+        if request.hires is not None and not self._is_over():
+            latents = yield from self._second_pass(latents, noise, pictures, request.hires)
         for place, (index, latent) in enumerate(zip(pictures, latents, strict=True)):
             yield self._ready(index, latent, place)
 
     def _second_pass(
-        self, latents: torch.Tensor, first_noise: NoiseSource, pictures: range, conditioning: Conditioning
+        self, latents: torch.Tensor, first_noise: NoiseSource, pictures: range, hires: HiresPass
     ) -> Latents:
-        hires, diffusion = self.request.hires, self.parts.diffusion
-        assert hires is not None
-        latents = upscaled(latents, hires, self.parts.vae, first_noise.posterior, self.parts.upscalers.lend)
+        drawn_by = self.parts.vae
+        self._turn(self.companions.own if hires.checkpoint is None else self.companions.get(hires.checkpoint), hires)
+        diffusion, lend = self.parts.diffusion, self.parts.upscalers.lend
+        latents = upscaled(latents, hires, drawn_by, first_noise.posterior, lend, encoder=self.parts.vae)
         height, width = latents.shape[-2:]
         size = Size(width * 8, height * 8)
         noise = self._noise(pictures, size)
         denoiser, table = diffusion.denoiser(hires.denoise)
         entry = passes.Entry(hires.strength)
         course = passes.from_latent(hires.denoise, table, diffusion.alphas, noise, latents, entry)
-        prompts = _prompts(conditioning, len(pictures), nothing_seen(len(pictures), size, self._encoding(noise)))
-        guidance = self._guidance(denoiser, prompts, hires.denoise, conditioning.filler)
-        return (yield from self._pass(guidance, course, hires.denoise))
+        seen = nothing_seen(len(pictures), size, self._encoding(noise))
+        guidance = self._guidance(denoiser, seen, len(pictures), hires)
+        refining = self._refining(guidance, table, seen, len(pictures), hires)
+        return (yield from self._pass(guidance, course, hires.denoise, refining=refining))
 
     def _pass(
-        self, guidance: Guidance, course: passes.Course, denoise: Denoise | None = None, blend: Blend | None = None
+        self,
+        guidance: Guidance,
+        course: passes.Course,
+        denoise: Denoise | None = None,
+        *,
+        blend: Blend | None = None,
+        refining: Refining | None = None,
     ) -> Latents:
         """Run one pass with its events; end it early when asked to. `blend` keeps what a mask does not mark."""
         number, self.pass_index = self.pass_index, self.pass_index + 1
         points = passes.Points(after_loop=(passes.check_numbers,))
         if blend is not None:
             points = passes.Points(around_model=(blend.around,), after_loop=(passes.check_numbers, blend.last))
+        points = self.controls.joined(points, course, second=denoise is not None)
+        if refining is not None:  # outermost: it looks before everything else at each call
+            points = replace(points, around_model=(*points.around_model, refining.around))
         sampler = passes.sampler_of(denoise or self.request.denoise)
         steps = passes.denoised(sampler.run, guidance, course, points)
         shown = 0
@@ -165,6 +181,7 @@ class PictureJob:
             while True:
                 try:
                     step = next(steps)
+                    self.padded = self.padded or guidance.padded
                 except StopIteration as end:
                     latents: torch.Tensor = end.value
                     return latents
@@ -172,7 +189,7 @@ class PictureJob:
                 every = self.request.preview_every
                 if every and guidance.calls // every > shown:
                     shown = guidance.calls // every
-                    yield Preview(pass_index=number, png=preview(step.denoised))
+                    yield Preview(pass_index=number, png=self.parts.previews.of(step.denoised))
                 if self._is_over() and step.index + 1 < course.steps:
                     steps.close()
                     reached = step.denoised if guidance.prompt_x0 is None else guidance.prompt_x0
@@ -184,9 +201,10 @@ class PictureJob:
         return self.ended_early or self.control.stopped
 
     def _guidance(
-        self, denoiser: Denoiser, prompts: Callable[[int], Prompts], denoise: Denoise, filler: torch.Tensor | None
+        self, denoiser: Denoiser, seen: torch.Tensor | None, batch: int, hires: HiresPass | None = None
     ) -> Guidance:
-        init = self.request.init
+        """Return the guided model of a pass: of the second one when `hires` is given."""
+        init, denoise = self.request.init, self.request.denoise if hires is None else hires.denoise
         follows = self.parts.inputs == "pix2pix" and init is not None and init.picture_scale not in (None, 1.0)
         scale = GuidanceScale(
             scale=denoise.cfg_scale * passes.sampler_of(denoise).scale_factor,
@@ -194,11 +212,48 @@ class PictureJob:
             min_uncond_all=denoise.min_uncond_all,
             picture=init.picture_scale if init is not None and follows else None,
         )
-        return Guidance(denoiser, prompts, scale, empty=None if filler is None else filler[None])
+        conditioning = self.prompts.of(self.parts, second=hires is not None)
+        prompts = _prompts(conditioning, batch, seen)
+        return Guidance(denoiser, prompts, scale, empty=_row(conditioning.filler))
+
+    def _refining(
+        self,
+        guidance: Guidance,
+        table: SigmaTable,
+        seen: torch.Tensor | None,
+        batch: int,
+        hires: HiresPass | None = None,
+    ) -> Refining | None:
+        """Return what watches a pass for the refiner, None when the refiner has no part in it."""
+        request, refiner = self.request, self.request.refiner
+        if refiner is None:
+            return None
+        missed = "first" if hires is not None else "second"
+        if request.hires is not None and refiner.passes == missed:
+            return None
+        denoise = request.denoise if hires is None else hires.denoise
+        steps = _first_steps(request) if hires is None else hires.denoise.steps
+        inputs = self.parts.inputs
+
+        def take_over() -> Successor:
+            self._turn(self.companions.get(refiner.checkpoint), hires)
+            self.refined = True
+            found = self.prompts.of(self.parts, second=hires is not None)
+            same = seen if self.parts.inputs == inputs else None
+            denoiser, _ = self.parts.diffusion.denoiser(denoise)
+            return Successor(denoiser=denoiser, prompts=_prompts(found, batch, same), empty=_row(found.filler))
+
+        calls = steps * (2 if passes.sampler_of(denoise).second_order else 1)
+        return Refining(asked=refiner, guidance=guidance, table=table, calls=calls, take_over=take_over)
 
     def _encoding(self, noise: NoiseSource) -> Encoding:
         parts = self.parts
         return Encoding(vae=parts.vae, inputs=parts.inputs, noise=noise.posterior(), device=parts.placement.device)
+
+    def _last_encoding(self) -> Encoding:
+        """Return how the job's pictures are encoded: with the draw of the last picture's seed, as `beginnings` says."""
+        last = self.request.batch_size * self.request.batches - 1
+        return self._encoding(self._noise(range(last, last + 1), self.request.size))
 
     def _noise(self, pictures: range, size: Size) -> NoiseSource:
         shape = (LATENT_CHANNELS, size.height // 8, size.width // 8)
@@ -206,7 +261,7 @@ class PictureJob:
 
     def _ready(self, index: int, latent: torch.Tensor, place: int) -> ImageReady:
         """Decode and finish the picture at `place` of its batch."""
-        done = Finished(to_image(self.parts.vae.decode(latent)))
+        done = Finished(self.controls.finished(to_image(self.parts.vae.decode(latent))))
         if self.begun is not None:
             done = self.begun.finishing.finished(done.image, latent, place)
         seed, variation = picture_seeds(self.request.seeds, index)
@@ -231,12 +286,28 @@ def _prompts(conditioning: Conditioning, batch: int, seen: torch.Tensor | None) 
         found = conditioning.at(call)
         members = None if seen is None else seen.repeat_interleave(len(found.parts), dim=0)
         return Prompts(
-            positive=Condition(found.parts.repeat(batch, 1, 1), _repeated(found.vectors, batch), members),
-            negative=Condition(found.negative.expand(batch, -1, -1), _repeated(found.negative_vector, batch), seen),
+            positive=_marked(found.parts.repeat(batch, 1, 1), _repeated(found.vectors, batch), members, 1.0),
+            negative=_marked(found.negative.expand(batch, -1, -1), _repeated(found.negative_vector, batch), seen, 0.0),
             weights=(found.weights,) * batch,
         )
 
     return at
+
+
+def _marked(text: torch.Tensor, vector: torch.Tensor | None, seen: torch.Tensor | None, prompted: float) -> Condition:
+    return Condition(text, vector, seen, torch.full((len(text),), prompted, device=text.device))
+
+
+def _keeps_networks(request: ImageRequest) -> bool:
+    """Tell whether the second pass works with the networks of the first."""
+    hires = request.hires
+    return hires is None or (
+        hires.adapters in (None, request.adapters) and hires.hypernetworks in (None, request.hypernetworks)
+    )
+
+
+def _row(filler: torch.Tensor | None) -> torch.Tensor | None:
+    return None if filler is None else filler[None]
 
 
 def _first_steps(request: ImageRequest) -> int:
@@ -248,10 +319,3 @@ def _first_steps(request: ImageRequest) -> int:
 def _repeated(vectors: torch.Tensor | None, batch: int) -> torch.Tensor | None:
     """Return vectors [rows, n] or one vector [n] for each picture of a batch, [rows * batch, n]."""
     return None if vectors is None else torch.atleast_2d(vectors).repeat(batch, 1)
-
-
-def _words(tree: PromptTree) -> str:
-    """Return all text of a prompt, to look for names of embeddings in."""
-    return " ".join(
-        piece.text for part in tree.parts for text in part.texts for piece in text.pieces if isinstance(piece, Span)
-    )

@@ -1,8 +1,8 @@
-"""Where and in which precision a checkpoint runs, and what memory it takes there."""
+"""Where and in which precision a checkpoint runs."""
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +12,12 @@ import torch
 from torch import nn
 
 from server.core.errors import LoadFailed, OutOfMemory
-from server.core.memory import RAM, Footprint, PoolId, vram
+from server.core.memory import RAM, PoolId, vram
 from server.core.models import ImageSettings
+from server.core.processor import multiplies_bfloat16, read_cpuinfo
 from server.engines.image.offload import Mode, Move, Seats, move
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-WORKING_PIXELS = 512 * 512
-"""Size of the picture that the working memory is estimated for."""
-
-WORKING_COPIES = 4
-"""Tensors of the widest layer at full size that decoding holds at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +60,18 @@ class Placeable(Protocol):
         ...
 
 
-def choose(settings: ImageSettings, offload: Mode = "none") -> Placement:
+def choose(settings: ImageSettings, offload: Mode = "none", *, cpuinfo: str | None = None) -> Placement:
     """Turn the settings into a device and dtypes that exist here; `offload` is the memory mode, which a CPU ignores.
 
-    `auto` is the first accelerator, else the CPU; half precision on accelerators, float32 on the CPU.
+    `auto` is the first accelerator, else the CPU; and float16 on accelerators, on the CPU bfloat16 where it multiplies
+    that by itself (`processor`), float32 where it does not. Pictures are A1111's to the last levels in float32 alone;
+    on such CPUs that is asked for with `dtype = "float32"`. The VAE goes with the model unless `vae_dtype` differs.
 
     Raises:
         LoadFailed: the device named is not there, or an unknown dtype.
     """
     device = _device(settings.device)
-    model = _dtype(settings.dtype, torch.float32 if device.type == "cpu" else torch.float16)
+    model = _dtype(settings.dtype, _automatic(device, read_cpuinfo() if cpuinfo is None else cpuinfo))
     precision = Precision(model=model, vae=_dtype(settings.vae_dtype, model))
     return Placement(device=device, precision=precision, offload="none" if device.type == "cpu" else offload)
 
@@ -112,23 +109,6 @@ def release(placement: Placement) -> None:
         torch.xpu.empty_cache()
     elif placement.device.type == "mps":
         torch.mps.empty_cache()
-
-
-def footprint(modules: Iterable[nn.Module], placement: Placement, *, widest: int, base: int) -> Footprint:
-    """Return what the loaded modules hold, with an estimate of what a 512 x 512 picture needs besides.
-
-    `widest` is the VAE's channels at full size; `base` the process before loading (`process_bytes`). On the CPU weights
-    may still lie in the mapped file, so the process as it stands now does not tell all.
-    """
-    weights = sum(
-        tensor.numel() * tensor.element_size()
-        for module in modules
-        for tensor in (*module.parameters(), *module.buffers())
-    )
-    working = {placement.pool: WORKING_COPIES * widest * WORKING_PIXELS * placement.precision.vae.itemsize}
-    if placement.pool == RAM or placement.offload:
-        return Footprint(resident={RAM: max(base + weights, process_bytes())}, working=working)
-    return Footprint(resident={placement.pool: weights, RAM: max(base, process_bytes())}, working=working)
 
 
 def process_bytes() -> int:
@@ -169,6 +149,12 @@ def _is_there(device: torch.device) -> bool:
         case "mps":
             return torch.backends.mps.is_available()
     return False
+
+
+def _automatic(device: torch.device, cpuinfo: str) -> torch.dtype:
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if multiplies_bfloat16(cpuinfo) else torch.float32
 
 
 def _dtype(name: str, automatic: torch.dtype) -> torch.dtype:

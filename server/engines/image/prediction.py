@@ -1,7 +1,7 @@
 """What a UNet predicts, noise or velocity: told by the files, or found out by asking the network once.
 
 In this order: the YAML beside the file; `modelspec.prediction_type` in its header; a tensor named `v_pred`, by which
-SDXL models are marked. SD2 models that say nothing are asked as A1111 asks them (a1111-api.md 2.16); all others predict
+SDXL models are marked. SD2 models that say nothing are asked as A1111 asks them; all others predict
 noise.
 """
 
@@ -42,13 +42,12 @@ def said(extra: Sidecar, metadata: Mapping[str, str], shapes: Shapes) -> Predict
     return "v" if VELOCITY_MARK in shapes else None
 
 
-def asked(unet: UNet2DConditionModel) -> Prediction:
-    """Run the network once on a small grey latent and tell by its answer, on its own device and in its own dtype."""
-    weight = unet.conv_in.weight
-    options = {"device": weight.device, "dtype": weight.dtype}
+def asked(unet: UNet2DConditionModel, device: torch.device) -> Prediction:
+    """Run the network once on a small grey latent and tell by its answer; `device` is where it runs."""
+    options = {"device": device, "dtype": unet.dtype}
     latent = torch.full((1, unet.config.in_channels, 8, 8), ASKED_VALUE, **options)
     text = torch.full((1, 2, unet.config.cross_attention_dim), ASKED_VALUE, **options)
     with torch.no_grad():
-        out = unet(latent, torch.tensor([LAST_TIME], device=weight.device), text, return_dict=False)[0]
+        out = unet(latent, torch.tensor([LAST_TIME], device=device), text, return_dict=False)[0]
     gap = (out - latent[:, : out.shape[1]]).float().mean().item()
     return "v" if gap < VELOCITY_BELOW else "eps"

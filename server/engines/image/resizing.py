@@ -1,4 +1,4 @@
-"""Pictures and masks to another size, in A1111's modes (a1111-api.md 2.12).
+"""Pictures and masks to another size, in A1111's modes.
 
 | mode | what fits | the rest |
 |---|---|---|

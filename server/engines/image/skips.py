@@ -1,7 +1,7 @@
 """Sizes that do not halve evenly: growing twofold first, then fitting to the skip connection.
 
 The original UNet doubles and convolves, and only then resizes to the skip tensor by nearest neighbour; diffusers
-resizes before the convolution, which gives other numbers (a1111-api.md 2.4).
+resizes before the convolution, which gives other numbers.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Soft inpainting: shades of the mask blend latents at every step, and change decides what the result keeps.
 
-What A1111 1.10's built-in script of that name does (a1111-api.md 1.9, 2.12), in its order of operations.
+What A1111 1.10's built-in script of that name does, in its order of operations.
 """
 
 import math

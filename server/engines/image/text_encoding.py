@@ -1,4 +1,4 @@
-"""Chunks to text conditioning with one encoder: weights, clip skip and embeddings (a1111-api.md 2.10, levels 4 and 5)."""
+"""Chunks to text conditioning with one encoder: weights, clip skip, embeddings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,9 +51,7 @@ class TextEncoder:
         tokens = torch.cat(rows, dim=1)
         return [Encoded(row, None if pooled is None else pooled[place]) for place, row in enumerate(tokens)]
 
-    def _encode_batch(
-        self, batch: Sequence[Chunk], settings: TextEncoding
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _encode_batch(self, batch: Sequence[Chunk], settings: TextEncoding) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return [batch, 77, width] and the pooled [batch, n] or None, float32."""
         rule = self.tower.rule
         tokens = torch.tensor([self._ids(chunk) for chunk in batch], device=self._device)

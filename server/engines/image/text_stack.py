@@ -36,6 +36,11 @@ class TextStack:
         return sum(self.widths)
 
     @property
+    def towers(self) -> tuple[TextTower, ...]:
+        """Return the modules of the encoders."""
+        return tuple(encoder.tower for encoder in self._encoders)
+
+    @property
     def layers(self) -> int:
         """Return how many layers the first encoder has, so how far clip skip can go."""
         return self._encoders[0].tower.layers

@@ -1,4 +1,4 @@
-"""Pictures whose edges meet: every convolution wraps around (a1111-api.md 2.17)."""
+"""Pictures whose edges meet: every convolution wraps around."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

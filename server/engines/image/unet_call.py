@@ -1,6 +1,9 @@
 """The UNet as denoisers call it: float32 outside, its own dtype inside, extra inputs where they belong."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -12,6 +15,32 @@ from server.engines.image.offload import Seats
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UNetInputs:
+    """What a UNet is about to be called with: latents and all, in its dtype; `prompted` as in `Condition`."""
+
+    inputs: torch.Tensor
+    times: torch.Tensor
+    text: torch.Tensor
+    added: dict[str, torch.Tensor] | None
+    prompted: torch.Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Additions:
+    """What is added to a UNet's tensors: to all that its way down hands over, to its middle, to its levels' ends."""
+
+    down: tuple[torch.Tensor, ...] = ()
+    middle: torch.Tensor | None = None
+    inside: tuple[torch.Tensor, ...] = ()
+
+
+NOTHING = Additions()
+
+Steer = Callable[[UNetInputs], Additions | None]
+"""Asked before each call for what is to be added."""
+
+
 class UNetCall:
     """Calls one UNet. Takes the seat before each call, and slices its attention for good once memory ran out."""
 
@@ -21,27 +50,48 @@ class UNetCall:
         self._dtype = dtype
         self._seats = seats
         self._is_sliced = False
+        self._steer: Steer | None = None
+
+    @contextmanager
+    def steered(self, steer: Steer) -> Iterator[None]:
+        """While it lasts, `steer` is asked for additions before each call."""
+        self._steer = steer
+        try:
+            yield
+        finally:
+            self._steer = None
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """Run the network once, without gradients, on latents [rows, C, h, w] at times [rows]."""
+        call = UNetInputs(
+            inputs=self._inputs(x, condition).to(self._dtype),
+            times=t,
+            text=condition.text.to(self._dtype),
+            added=self._added(condition),
+            prompted=condition.prompted,
+        )
+        additions = NOTHING if self._steer is None else self._steer(call) or NOTHING
         self._seats.take(self._unet)
         try:
-            return self._call(x, t, condition)
+            return self._call(call, additions)
         except torch.OutOfMemoryError:
             if self._is_sliced:
                 raise
             logger.warning("the UNet's attention does not fit; it runs in slices from now on")
             self._is_sliced = True
             self._unet.set_attention_slice("max")
-        return self._call(x, t, condition)
+        return self._call(call, additions)
 
-    def _call(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def _call(self, call: UNetInputs, additions: Additions) -> torch.Tensor:
         with torch.no_grad():
             out: torch.Tensor = self._unet(
-                self._inputs(x, condition).to(self._dtype),
-                t,
-                encoder_hidden_states=condition.text.to(self._dtype),
-                added_cond_kwargs=self._added(condition),
+                call.inputs,
+                call.times,
+                encoder_hidden_states=call.text,
+                added_cond_kwargs=call.added,
+                down_block_additional_residuals=additions.down or None,
+                mid_block_additional_residual=additions.middle,
+                down_intrablock_additional_residuals=list(additions.inside) or None,
                 return_dict=False,
             )[0]
         return out.float()

@@ -14,11 +14,11 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from server.core.errors import InvalidValue, LoadFailed
 from server.core.memory import Footprint
+from server.engines.image.attention import settle
 from server.engines.image.building import build_vae
-from server.engines.image.picture_job import Parts
+from server.engines.image.parts import Parts
 from server.engines.image.placement import Placement, release
 from server.engines.image.tensor_files import open_tensors
-from server.engines.image.vae import Vae
 
 
 @contextmanager
@@ -38,8 +38,9 @@ def with_vae(parts: Parts, path: str | None, *, allow_pickle: bool) -> Iterator[
     except LoadFailed as error:
         raise InvalidValue.of("vae", f"the VAE cannot be used: {error.message}") from None
     place.seats.admit([model])
+    settle(model, place)
     try:
-        yield replace(parts, vae=Vae(model, place, parts.vae.scale), vae_module=model)
+        yield replace(parts, vae=parts.vae.of(model), vae_module=model)
     finally:
         place.seats.clear()
         del model

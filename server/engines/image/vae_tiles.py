@@ -36,9 +36,10 @@ def decode_in_tiles(vae: AutoencoderKL, latent: torch.Tensor) -> torch.Tensor:
     if decoder.conv_out.padding_mode != "circular":
         return _enlarged(decoder, features)
     # The picture's edges meet: have them as an inside.
-    rim = OVERLAP * CELL
-    wide = _enlarged(decoder, functional.pad(features, (OVERLAP,) * 4, mode="circular"))
-    return wide[..., rim:-rim, rim:-rim]
+    height, width = features.shape[-2:]
+    top, left = min(OVERLAP, height), min(OVERLAP, width)
+    wide = _enlarged(decoder, functional.pad(features, (left, left, top, top), mode="circular"))
+    return wide[..., top * CELL : (top + height) * CELL, left * CELL : (left + width) * CELL]
 
 
 def starts(length: int) -> list[int]:

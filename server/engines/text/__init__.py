@@ -3,9 +3,13 @@
 llama_cpp        the loader: puts the parts together
 engine           the batching loop; one decode a step
   schedule       pure: prompts or next tokens, and how much
-  prefix         pure: where a prompt runs and what it inherits from another cache
-  sequences      what each sequence's cache holds
-  reply          one choice: tokens in, events out
+  caches, sequences              which reply runs where, and what each sequence's cache holds
+    prefix       pure: where a prompt runs and what it inherits from another cache
+    neighbours   pure: which replies move so that no gap splits a batch
+  speculator     several tokens of a reply in one decode
+    lookup       pure: a guess at the next tokens from the text so far
+    speculation  pure: how many of them are worth computing
+  replies, reply                 what a request becomes; one choice: tokens in, events out
     sampling_values              what was asked for, checked, in llama.cpp's terms
     token_sampling, candidates   which token comes next: the row is cut, a native chain chooses
     array_sampling               the same over arrays, for rows that stay long and for what native code cannot do
@@ -26,5 +30,5 @@ prompts          requests to checked prompts
     chat_template, fallback_templates, deadline   messages to text
     conversation_shape           calls and tools in the shape that the template takes
     control_text                 what people write never becomes a control token
-native, native_log, batch, vocabulary, footprint, cores, allocator   owners of what belongs to the library and the machine
+native, native_log, batch, vocabulary, footprint, cores, allocator   owners of what is the library's and the machine's
 """

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 SCORED_ROWS = 32
-"""How many outputs a prompt step may have on top of one for each sequence: 20 MB of logits at 150,000 tokens."""
+"""How many outputs a step may have on top of one for each sequence: 20 MB of logits at 150,000 tokens."""
 
 
 class Batch:

@@ -1,12 +1,11 @@
 """The batching loop: many replies in one context, one `llama_decode` a step.
 
-The engine owns which reply runs in which sequence; the decisions are `prefix.place` (where a prompt goes and what it
-inherits) and `schedule.next_step` (prompts or next tokens). Everything happens in the caller's thread, between two
-decodes; so does cancelling, which frees a sequence at once.
+The engine decides by `schedule.next_step` (prompts or next tokens) and asks `caches` where a prompt runs and
+`speculator` how far a step goes: it may bring several tokens of a reply where they were guessed right. Everything
+happens in the caller's thread, between two decodes; so does cancelling, which frees a sequence at once.
 """
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from typing import TypeGuard
@@ -22,28 +21,21 @@ from server.core.text import (
     CompletionRequest,
     EmbeddingRequest,
     RerankRequest,
-    SamplingParams,
     TextStarted,
     TokenizeRequest,
 )
 from server.engines.text.batch import SCORED_ROWS, Batch
+from server.engines.text.caches import Caches
 from server.engines.text.candidates import Row
-from server.engines.text.contest import Contest
-from server.engines.text.detokenise import Detokeniser
-from server.engines.text.dry import BreakerTable
-from server.engines.text.lead import Leads
-from server.engines.text.logprobs import LogprobReader
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
-from server.engines.text.prefix import Placement, place
-from server.engines.text.prompt_scores import PromptScores
-from server.engines.text.prompts import Prompt, Prompts
+from server.engines.text.prefix import Tokens
+from server.engines.text.prompts import Prompts
+from server.engines.text.replies import Replies
 from server.engines.text.reply import Reply
-from server.engines.text.sampling_values import SEED_LIMIT, resolve
 from server.engines.text.schedule import Decode, Pace, Pending, Prefill, next_step
 from server.engines.text.sequences import CachedSequence
-from server.engines.text.stop_strings import StopStrings
-from server.engines.text.token_sampling import Candidates, TokenSampler
+from server.engines.text.speculator import Speculator
 from server.engines.text.tokenising import tokenised
 from server.engines.text.vocabulary import Vocabulary
 
@@ -56,7 +48,15 @@ class LlamaEngine:
     """A loaded text model that runs jobs. Owns the model, its context and the library's log callback."""
 
     def __init__(
-        self, model: Model, context: Context, vocabulary: Vocabulary, prompts: Prompts, facts: LoadedFacts, log: LogTap
+        self,
+        model: Model,
+        context: Context,
+        vocabulary: Vocabulary,
+        prompts: Prompts,
+        facts: LoadedFacts,
+        log: LogTap,
+        *,
+        speculation: bool = True,
     ) -> None:
         self.facts = facts
         self._model = model
@@ -65,16 +65,16 @@ class LlamaEngine:
         self._prompts = prompts
         self._log = log
         self._batch = Batch(context.batch_size)
-        self._candidates = Candidates(vocabulary.size)
-        self._breakers = BreakerTable(vocabulary)
-        self._leads = Leads(vocabulary, prompts.constraints)
-        self._sequences = [CachedSequence(number, facts.context) for number in range(facts.slots)]
+        self._replies = Replies(vocabulary, prompts, facts.context)
+        movable = not model.is_recurrent
+        self._caches = Caches(context, slots=facts.slots, length=facts.context, movable=movable)
+        self._sequences = self._caches.sequences
+        self._speculator = Speculator(rows=context.rows, wanted=speculation and movable)
         self._waiting: list[Reply] = []
         self._started: list[CachedSequence] = []
         self._replies_left: dict[JobId, int] = {}
         self._pace = Pace()
         self._ready: list[Outcome] = []
-        self._uses = 0
         self._placement_stale = False
         self._after_decode = False
         self._served_at = 0.0
@@ -89,7 +89,7 @@ class LlamaEngine:
         if job in self._replies_left:
             raise Broken(f"job {job} is already here")
         prompts = self._prompts.of(work)
-        replies = self._replies(job, work, prompts)
+        replies = self._replies.of(job, work, prompts)
         self._ready.append(JobEvent(job, TextStarted(prompt_tokens=sum(len(prompt.tokens) for prompt in prompts))))
         self._replies_left[job] = len(replies)
         for reply in replies:
@@ -108,7 +108,9 @@ class LlamaEngine:
             return ready
         self._place_waiting()
         prompts = self._pending()
-        running = [sequence for sequence in self._sequences if sequence.reply is not None and sequence.reply.running]
+        if not self._waiting:
+            self._caches.close_gaps()
+        running = self._caches.running
         plan = next_step(
             prompts,
             running=len(running),
@@ -151,84 +153,18 @@ class LlamaEngine:
         self._model.close()
         self._log.close()
 
-    def _replies(self, job: JobId, work: ChatRequest | CompletionRequest, prompts: Sequence[Prompt]) -> list[Reply]:
-        params = work.sampling
-        chain = resolve(
-            params, vocabulary=self._vocabulary.size, context=self.facts.context, tokens_of=self._biased_tokens
-        )
-        # As llama.cpp does for ignore_eos: end tokens are not chosen at all.
-        forbidden = (*self._vocabulary.suppressed, *(self._vocabulary.ends if params.ignore_eos else ()))
-        drawn = self._prompts.drawn(work)
-        replies = []
-        for index, prompt in enumerate(prompts):
-            plan = self._prompts.plan(work, opened=prompt.opened)
-            limit = _limit(params, self.facts.context - len(prompt.tokens))
-            scores = self._scores(work, prompt)
-            contest = Contest(drawn, work.choices, index * work.choices) if drawn > work.choices else None
-            replies += [
-                Reply(
-                    job,
-                    index * drawn + k,
-                    prompt.tokens,
-                    limit=limit,
-                    ends=self._vocabulary.ends,
-                    sampler=TokenSampler(chain, _seed(params, k), self._candidates, forbidden, self._breakers),
-                    text=Detokeniser(self._leads.piece(plan)),
-                    stops=StopStrings(params.stop, self._prompts.own_stops(work)),
-                    echo=prompt.echo,
-                    tell=work.logprobs is not None,
-                    logprobs=None if work.logprobs is None and contest is None else self._reader(work),
-                    scores=scores,
-                    contest=contest,
-                    lead=self._leads.lead(plan, limit),
-                )
-                for k in range(drawn)
-            ]
-        return replies
-
-    def _biased_tokens(self, text: str) -> list[int]:
-        return self._vocabulary.tokenise(text, special=False, room=self.facts.context).tolist()
-
-    def _reader(self, work: ChatRequest | CompletionRequest) -> LogprobReader:
-        return LogprobReader(self._vocabulary.written, work.logprobs or 0)
-
-    def _scores(self, work: ChatRequest | CompletionRequest, prompt: Prompt) -> PromptScores | None:
-        """Return where the scores of a prompt are gathered, None when nobody wants them."""
-        if not prompt.echo or work.logprobs is None:
-            return None
-        return PromptScores(prompt.tokens, self._reader(work))
-
     def _place_waiting(self) -> None:
         """Give waiting replies a sequence, in order; one that waits for a shared prefix keeps its claim to a place."""
         if not self._placement_stale:
             return
         self._placement_stale = False
-        free = sum(sequence.reply is None for sequence in self._sequences)
-        for reply in self._waiting[:free]:
+        for reply in self._waiting[: self._caches.idle]:
             if reply.scoring and reply.scores is not None and reply.scores.claimed:
                 continue
-            views = [sequence.view() for sequence in self._sequences]
-            placement = place(reply.prompt, views, reuse=not self._model.is_recurrent and not reply.scoring)
-            if placement is not None:
+            sequence = self._caches.claim(reply)
+            if sequence is not None:
                 self._waiting.remove(reply)
-                self._start(reply, placement)
-
-    def _start(self, reply: Reply, placement: Placement) -> None:
-        target, source = self._sequences[placement.slot], self._sequences[placement.source]
-        shared = placement.shared
-        if source is not target and shared:
-            self._context.copy(source.id, target.id)
-            if source.reply is None and source.length == shared:
-                source.last_used = 0  # its whole content lives on in the target: the first to be overwritten
-        if not self._context.trim(target.id, shared):
-            self._context.trim(target.id, 0)
-            shared = 0
-        target.inherit(source, shared)
-        target.reply = reply
-        self._uses += 1
-        target.last_used = self._uses
-        self._started.append(target)
-        reply.start(shared)
+                self._started.append(sequence)
 
     def _pending(self) -> list[Pending]:
         """Return the unfinished prompts; those that are scored share the rows that a step has for them."""
@@ -272,15 +208,57 @@ class LlamaEngine:
             self._served_at = time.perf_counter()
 
     def _compute_next(self, running: list[CachedSequence], out: list[Outcome]) -> None:
-        tokens = [sequence.reply.last_token for sequence in running if sequence.reply is not None]
-        self._batch.set_next([s.id for s in running], [s.length for s in running], tokens)
+        last = [sequence.reply.last_token for sequence in running if sequence.reply is not None]
+        ahead = self._speculator.ahead(running)
+        tokens = [ahead.tokens(number, token) for number, token in enumerate(last)]
+        if ahead.width == 1:
+            self._batch.set_next([s.id for s in running], [s.length for s in running], last)
+        else:
+            self._batch.clear()
+            for sequence, some in zip(running, tokens, strict=True):
+                self._batch.add_prompt(sequence.id, sequence.length, some, outputs=ahead.width)
+        began = time.perf_counter()
         if not self._decode(running, out):
             return
-        for sequence, token, row in zip(running, tokens, self._context.logits(len(running)), strict=True):
-            sequence.append(token)
-            self._take(sequence, row, out)
+        rows = self._context.logits(self._batch.outputs)
+        self._speculator.observe(len(running), ahead.width, time.perf_counter() - began)
+        for number, sequence in enumerate(running):
+            own, rows = rows[: ahead.width], rows[ahead.width :]
+            self._take_next(sequence, tokens[number], own, ahead.guesses[number], out)
         self._after_decode = True
         self._served_at = time.perf_counter()
+
+    def _take_next(
+        self,
+        sequence: CachedSequence,
+        tokens: Tokens,
+        rows: npt.NDArray[np.float32],
+        guess: Tokens | None,
+        out: list[Outcome],
+    ) -> None:
+        """Use the outputs [n, vocabulary] after the last token of a reply, and after guessed ones while right."""
+        reply = sequence.reply
+        computed = sequence.length + len(tokens)
+        for place, row in enumerate(rows):
+            sequence.append(int(tokens[place]))
+            self._take(sequence, row, out)
+            if reply is None or sequence.reply is not reply:  # it has ended
+                break
+            if guess is not None:
+                reply.acceptance.observe(right=reply.last_token == guess[place])
+            if place + 1 < len(tokens) and reply.last_token != tokens[place + 1]:
+                break
+        if sequence.length < computed and not self._context.trim(sequence.id, sequence.length):
+            self._cannot_forget(sequence, out)
+
+    def _cannot_forget(self, sequence: CachedSequence, out: list[Outcome]) -> None:
+        """Give speculation up: the cache of this model keeps wrong guesses."""
+        logger.error("this model's cache cannot be cut; speculation is off from now on")
+        self._speculator.wanted = False
+        if sequence.reply is not None:
+            error = Broken("the model could not go back to before a wrong guess; set speculation = false for it")
+            self._fail({sequence.reply.job}, error, out)
+        self._caches.empty(sequence)
 
     def _take_prompt(self, sequence: CachedSequence, rows: npt.NDArray[np.float32], out: list[Outcome]) -> None:
         """Use the outputs [n, vocabulary] of the last n prompt tokens of a sequence that were computed."""
@@ -319,9 +297,7 @@ class LlamaEngine:
         code = self._context.decode(self._batch)
         if code == _NO_ROOM:
             # A stream cannot be full, but models with other kinds of memory may share it: drop what nobody runs in.
-            for sequence in self._sequences:
-                if sequence.reply is None:
-                    self._empty(sequence)
+            self._caches.empty_idle()
             code = self._context.decode(self._batch)
         if code == 0:
             return True
@@ -329,7 +305,7 @@ class LlamaEngine:
         jobs = {sequence.reply.job for sequence in sequences if sequence.reply is not None}
         self._fail(jobs, Broken("the model could not compute the next tokens; the log has the details"), out)
         for sequence in sequences:
-            self._empty(sequence)
+            self._caches.empty(sequence)
         return False
 
     def _send(self, reply: Reply, events: list[Outcome], out: list[Outcome]) -> None:
@@ -369,19 +345,13 @@ class LlamaEngine:
         self._replies_left.pop(job, None)
 
     def _release(self, reply: Reply) -> None:
-        """Make the sequence of a reply idle; its content stays for prompts that begin alike."""
-        for sequence in self._sequences:
-            if sequence.reply is reply:
-                sequence.reply = None
-                if sequence in self._started:
-                    self._started.remove(sequence)
-                self._uses += 1
-                sequence.last_used = self._uses
-                self._placement_stale = True
-
-    def _empty(self, sequence: CachedSequence) -> None:
-        self._context.trim(sequence.id, 0)
-        sequence.inherit(sequence, 0)
+        """Make the sequence of a reply idle."""
+        sequence = self._caches.release(reply)
+        if sequence is None:
+            return
+        if sequence in self._started:
+            self._started.remove(sequence)
+        self._placement_stale = True
 
 
 def _continues(work: Work) -> TypeGuard[ChatRequest | CompletionRequest]:
@@ -392,14 +362,3 @@ def _continues(work: Work) -> TypeGuard[ChatRequest | CompletionRequest]:
         case RerankRequest():
             raise InvalidValue.of("model", "this model writes text and ranks nothing; name a reranking model")
     return isinstance(work, ChatRequest | CompletionRequest)
-
-
-def _limit(params: SamplingParams, room: int) -> int:
-    return room if params.max_tokens is None else min(params.max_tokens, room)
-
-
-def _seed(params: SamplingParams, choice: int) -> int:
-    """Return the seed of one choice: the choices of a prompt differ, and the first has the seed that was asked for."""
-    if params.seed is None:
-        return int.from_bytes(os.urandom(4), "little") % (SEED_LIMIT - 1)
-    return (params.seed + choice) % SEED_LIMIT

@@ -83,7 +83,7 @@ def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) 
         prompts = Prompts(
             vocabulary, ConversationPrompts(vocabulary, model.chat_template(), facts.context), facts.context
         )
-        return LlamaEngine(model, context, vocabulary, prompts, facts, log)
+        return LlamaEngine(model, context, vocabulary, prompts, facts, log, speculation=settings.speculation)
     except BaseException:
         if context is not None:
             context.close()

@@ -138,6 +138,7 @@ class Context:
         self._rows: npt.NDArray[np.float32] = np.zeros((0, self._width), np.float32)
         self._rows_at = 0
         self.batch_size = int(llama_cpp.llama_n_batch(pointer))
+        self.rows = int(params.n_outputs_max)
         self.length = int(llama_cpp.llama_n_ctx_seq(pointer))
 
     @property

@@ -25,7 +25,8 @@ class SlotView(NamedTuple):
     """What the choice needs to know of one sequence.
 
     `tokens` [n] are in its cache; `promised` [m] is the whole prompt while it is being computed, None otherwise.
-    `last_used` grows with time. `id` is its number in llama.cpp.
+    `last_used` grows with time. `id` is its number in llama.cpp. What is in a `foreign` one belongs to another scope: it
+    may be overwritten but is never looked at, or the time of an answer would tell whether another user has asked alike.
     """
 
     id: int
@@ -33,6 +34,15 @@ class SlotView(NamedTuple):
     promised: Tokens | None = None
     live: bool = False
     last_used: int = 0
+    foreign: bool = False
+
+    def shares(self, prompt: Tokens) -> int:
+        """Return how many tokens of a prompt [n] its cache begins with."""
+        return 0 if self.foreign else common_prefix(prompt, self.tokens)
+
+    def will_share(self, prompt: Tokens) -> int:
+        """Return how many tokens of a prompt [n] its cache will begin with once its own prompt is computed."""
+        return 0 if self.foreign or self.promised is None else common_prefix(prompt, self.promised)
 
 
 class Placement(NamedTuple):
@@ -66,17 +76,16 @@ def place(prompt: Tokens, slots: Sequence[SlotView], *, reuse: bool = True) -> P
     source, shared = None, 0
     later = 0
     for slot in slots if reuse else ():
-        have = min(common_prefix(prompt, slot.tokens), limit)
+        have = min(slot.shares(prompt), limit)
         if have > shared or (have == shared and have and not slot.live and source is not None and source.live):
             source, shared = slot, have
-        if slot.promised is not None:
-            later = max(later, min(common_prefix(prompt, slot.promised), limit))
+        later = max(later, min(slot.will_share(prompt), limit))
     if later >= shared + WORTH_WAITING:
         return None
     chosen = _cheapest(idle, {slot.id for slot in slots if slot.live}, source, shared)
     if source is None or (source.id != chosen.id and shared < WORTH_COPYING):
         # A prompt that is not worth a copy may still begin like what the chosen sequence holds.
-        own = min(common_prefix(prompt, chosen.tokens), limit) if reuse else 0
+        own = min(chosen.shares(prompt), limit) if reuse else 0
         return Placement(chosen.id, chosen.id, own)
     return Placement(chosen.id, source.id, shared)
 

@@ -12,6 +12,7 @@ from server.engines.text.logprobs import LogprobReader
 from server.engines.text.parsed_text import ParsedText
 from server.engines.text.prefix import Tokens
 from server.engines.text.prompt_scores import PromptScores
+from server.engines.text.speculation import Acceptance
 from server.engines.text.stop_strings import StopStrings
 from server.engines.text.token_sampling import TokenSampler
 from server.engines.text.token_trail import TokenTrail
@@ -22,7 +23,8 @@ class Reply:
 
     `limit` is the most tokens it may generate; with 0 only its prompt is scored. `ends` are the tokens that end it.
     `logprobs` reads the logprob of each token where somebody wants it, `scores` those of the prompt; with them the
-    `echo` is sent once the prompt is computed. `contest` is where the events go in a choice among several.
+    `echo` is sent once the prompt is computed. `contest` is where the events go in a choice among several. `acceptance`
+    tells how well its tokens could be guessed.
     """
 
     def __init__(
@@ -42,8 +44,14 @@ class Reply:
         scores: PromptScores | None = None,
         contest: Contest | None = None,
         lead: Lead = FREE,
+        scope: str = "",
+        seeded: bool = False,
     ) -> None:
-        """Make a reply; `tell` sends the logprobs with the text, `lead` says how it is held and read."""
+        """Make a reply; `tell` sends the logprobs with the text, `lead` says how it is held and read.
+
+        Its prompt shares caches with those of its `scope` alone. With `seeded`, tokens are drawn and the same ones are
+        expected whenever the request is repeated.
+        """
         self.job = job
         self.choice = choice
         self.prompt = prompt
@@ -55,6 +63,9 @@ class Reply:
         self.logprobs = logprobs
         self.scores = scores
         self.contest = contest
+        self.scope = scope
+        self.seeded = seeded
+        self.acceptance = Acceptance()
         self._ends = ends
         self._text = text
         self._stops = stops
@@ -82,6 +93,11 @@ class Reply:
     def scoring(self) -> bool:
         """Tell whether this reply computes the scores of its prompt."""
         return self.scores is not None and not self.scores.complete
+
+    @property
+    def left(self) -> int:
+        """Return how many tokens it may still generate."""
+        return self.limit - self._generated
 
     def opening(self) -> list[Outcome]:
         """Return the echo of the prompt, once, with its tokens' scores where they were asked for."""

@@ -13,6 +13,7 @@ class CachedSequence:
         self.id = number
         self.reply: Reply | None = None
         self.last_used = 0
+        self.scope = ""
         self.length = 0
         self._buffer = np.zeros(context, np.int32)
 
@@ -31,8 +32,13 @@ class CachedSequence:
         """Tell whether the tokens of its prompt are scored, so that each needs an output."""
         return self.reply is not None and self.reply.scoring
 
-    def view(self) -> SlotView:
-        """Return what the placement of prompts needs to know."""
+    def text(self, token: int) -> Tokens:
+        """Return the cached tokens and the next one [length + 1], a view; there must be room for it."""
+        self._buffer[self.length] = token
+        return self._buffer[: self.length + 1]
+
+    def view(self, scope: str = "") -> SlotView:
+        """Return what the placement of prompts of a scope needs to know."""
         reply = self.reply
         return SlotView(
             id=self.id,
@@ -40,12 +46,14 @@ class CachedSequence:
             promised=reply.prompt if reply is not None and not reply.running else None,
             live=reply is not None,
             last_used=self.last_used,
+            foreign=self.scope != scope,
         )
 
     def inherit(self, other: "CachedSequence", length: int) -> None:
         """Take over the first `length` tokens of another sequence, or of itself."""
         if other is not self:
             self._buffer[:length] = other._buffer[:length]
+            self.scope = other.scope
         self.length = length
 
     def extend(self, tokens: Tokens) -> None:

@@ -68,7 +68,7 @@ class _Window(Protocol):
 
 
 class TokenSampler:
-    """Chooses the tokens of one reply; owns a native chain unless it does without."""
+    """Chooses the tokens of one reply; owns a native chain unless it does without. `is_greedy`: nothing is drawn."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class TokenSampler:
         self._windows = _windows(chain, breakers)
         head, body = _split(chain.order)
         self._first = [self._windows[name].apply for name in head]
-        self._is_greedy = _is_greedy(chain, body)
+        self.is_greedy = _is_greedy(chain, body)
         self._cut = cut_of(chain, body)
         if self._cut.sigmas:
             first = body.index("top_n_sigma")
@@ -105,7 +105,7 @@ class TokenSampler:
         touches = {name: window.apply for name, window in self._windows.items()}
         self._arrays = ArrayChain(chain, body, seed, touches)
         self._native: Any = None
-        if not self._is_greedy and _is_native(chain, body):
+        if not self.is_greedy and _is_native(chain, body):
             self._native = _native_chain(chain, body, seed)
 
     def accept(self, tokens: Iterable[int]) -> None:
@@ -130,7 +130,7 @@ class TokenSampler:
         if allowed is not None and len(allowed) < 2:
             return int(allowed[0]) if len(allowed) else NOTHING_ALLOWED
         values = row if allowed is None else row[allowed]
-        if self._is_greedy:
+        if self.is_greedy:
             best = int(values.argmax())
             if not _is_possible(float(values[best])):
                 return NOTHING_ALLOWED

@@ -16,6 +16,9 @@ UNET = "model.diffusion_model."
 VAE = ("first_stage_model.", "vae.")
 TEXT_ENCODERS = ("cond_stage_model.", "conditioner.", "text_encoders.")
 
+UNET_INPUTS = {9: "-inpaint", 8: "-pix2pix", 5: "-depth"}
+"""What is added to a family's name for UNets that see more than latents, by their input channels."""
+
 CROSS_ATTENTION_KEYS = ".attn2.to_k.weight"
 
 Tensors = Mapping[str, Tensor]
@@ -39,7 +42,7 @@ def probe_checkpoint(tensors: Tensors) -> ImageFacts:
         family=family(tensors, unet),
         in_channels=_in_channels(unet),
         context_width=_context_width(unet),
-        dtype=_precision(unet.values()),
+        dtype=precision_of(unet.values()),
         has_vae=has_vae,
         has_text_encoder=any(name.startswith(TEXT_ENCODERS) for name in names),
         bytes_unet=sum(tensor.size for tensor in unet.values()),
@@ -72,14 +75,14 @@ def family(tensors: Tensors, unet: Tensors) -> str:
 def _family_of_unet(unet: Tensors) -> str:
     """Tell a UNet without encoder.
 
-    SDXL has a vector input (`label_emb`) and no attention in its first level; its base has 10 transformer blocks at
-    the third level, the refiner 4 at every level. SD2 projects into its transformers linearly (2 dimensions), SD1 by
-    a 1x1 convolution (4).
+    SDXL has a vector input (`label_emb`) and no attention in its first level; its base has attention in the last level,
+    the refiner has not. SD2 projects into its transformers linearly (2 dimensions), SD1 by a 1x1 convolution (4).
     """
     if any(name.startswith("label_emb.") for name in unet):
         if "input_blocks.1.1.proj_in.weight" in unet:
             return "sd2"  # unCLIP, the one SD2 with a vector input
-        return "sdxl" if "input_blocks.7.1.transformer_blocks.9.norm1.weight" in unet else "sdxl_refiner"
+        blocks = {int(name.split(".")[1]) for name in unet if name.startswith("input_blocks.")}
+        return "sdxl" if f"input_blocks.{max(blocks)}.1.norm.weight" in unet else "sdxl_refiner"
     project = unet.get("input_blocks.1.1.proj_in.weight")
     if project is None:
         return ""
@@ -109,7 +112,8 @@ def _context_width(unet: Tensors) -> int:
     return 0
 
 
-def _precision(tensors: Iterable[Tensor]) -> str:
+def precision_of(tensors: Iterable[Tensor]) -> str:
+    """Return the type that most bytes of these tensors have."""
     weights: Counter[str] = Counter()
     for tensor in tensors:
         weights[tensor.dtype] += tensor.size

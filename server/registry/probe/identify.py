@@ -8,10 +8,12 @@ import msgspec
 
 from server.core.models import ModelKind, Runtime
 from server.registry.probe.base import BrokenModel, Finding, NotMine
-from server.registry.probe.checkpoint import probe_checkpoint
+from server.registry.probe.checkpoint import UNET_INPUTS, probe_checkpoint
+from server.registry.probe.diffusers import INDEX, probe_folder
 from server.registry.probe.ggml import ADAPTER, MAGICS, probe_ggml
 from server.registry.probe.gguf import MAGIC
 from server.registry.probe.parts import HOMES, embedding_shape, lora_family, recognise
+from server.registry.probe.picture import SIGNATURE, identify_picture
 from server.registry.probe.safetensors import SafetensorsHeader, looks_like_safetensors, read_safetensors
 from server.registry.probe.source import open_regular
 from server.registry.probe.text import probe_gguf
@@ -32,13 +34,15 @@ def identify(path: Path, kind: ModelKind, *, allow_pickle: bool) -> Finding:
         NotMine: it is nothing that can be listed as `kind`.
         BrokenModel: it is, and cannot be used.
     """
+    if kind is ModelKind.CHECKPOINT and path.name == INDEX:
+        return probe_folder(path)
     with open_regular(path) as (file, status):
         head = file.read(16) or b""
         file.seek(0)
         if kind is ModelKind.TEXT:
             return _text(file, status.st_size, head, path)
         finding = _part(file, status.st_size, head, kind, allow_pickle=allow_pickle)
-        if kind is ModelKind.CHECKPOINT:
+        if kind in (ModelKind.CHECKPOINT, ModelKind.CONTROLNET):
             file.seek(OLD_HASH_AT)
             finding = _with_old_hash(finding, file.read(OLD_HASH_BYTES) or b"")
         return finding
@@ -78,6 +82,8 @@ def _part(file: BinaryIO, size: int, head: bytes, kind: ModelKind, *, allow_pick
         raise NotMine("a GGUF file; text models belong in text/")
     if looks_like_safetensors(head):
         return _safetensors(read_safetensors(file, size), kind)
+    if kind is ModelKind.EMBEDDING and head.startswith(SIGNATURE):
+        return identify_picture(file)
     if _is_pickle(head):
         return _pickle(kind, allow_pickle=allow_pickle)
     raise BrokenModel("neither a safetensors nor a PyTorch file")
@@ -123,7 +129,7 @@ def _checkpoint(header: SafetensorsHeader) -> Finding:
         facts = probe_checkpoint(header.tensors)
     except NotMine as error:
         raise BrokenModel(str(error)) from error
-    suffix = {9: "-inpaint", 8: "-pix2pix", 5: "-depth"}.get(facts.in_channels, "")
+    suffix = UNET_INPUTS.get(facts.in_channels, "")
     return Finding(
         kind=ModelKind.CHECKPOINT,
         runtime=RUNTIMES[ModelKind.CHECKPOINT],

@@ -59,6 +59,12 @@ def test_a_second_order_sampler_counts_calls_not_steps() -> None:
         ({"emphasis": "Ignore"}, TextEncoding(emphasis="ignore")),
         ({"comma_padding_backtrack": 0}, TextEncoding(comma_backtrack=0)),
         ({"comma_padding_backtrack": 20.0}, TextEncoding()),
+        ({"sdxl_clip_l_skip": True}, TextEncoding(clip_skip_first=True)),
+        ({"sdxl_crop_top": 8, "sdxl_crop_left": 16.0}, TextEncoding(crop_top=8, crop_left=16)),
+        (
+            {"sdxl_refiner_high_aesthetic_score": 7, "sdxl_refiner_low_aesthetic_score": 1.5},
+            TextEncoding(aesthetic=7.0, negative_aesthetic=1.5),
+        ),
         ({"pad_cond_uncond": True}, TextEncoding(pad_uncond=True)),
     ],
 )
@@ -208,14 +214,10 @@ def test_any_width_from_a_latent_cell_on_is_taken_as_it_is(width: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"refiner_checkpoint": "x"}, "refiner_checkpoint"),
-        ({"enable_hr": True, "hr_checkpoint_name": "x"}, "hr_checkpoint_name"),
-        ({"infotext": "Steps: 1, Seed: 2, Size: 8x8"}, "infotext"),
         ({"restore_faces": True}, "restore_faces"),
         ({"override_settings": {"face_restoration": True}}, "restore_faces"),
         ({"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}}, "override_settings.sd_noise_schedule"),
         ({"prompt": "<lora:x:1:1:4>"}, "prompt"),
-        ({"enable_hr": True, "hr_prompt": "a <lora:x:1>", "prompt": "a"}, "hr_prompt"),
     ],
 )
 def test_what_would_change_the_picture_is_refused(fields: dict[str, Any], param: str) -> None:
@@ -257,7 +259,6 @@ def test_refusals_in_the_originals_words(fields: dict[str, Any], status: int, te
         ({"sampler_name": "k_euler"}, ("sampler_name",)),
         ({"sampler_index": "Nope"}, ("sampler_index",)),
         ({"sampler_name": "DPM++ 2M Karras"}, ()),
-        ({"save_images": True}, ("save_images",)),
         ({"override_settings": {"nope": 1, "other": None}}, ("override_settings.nope",)),
         ({"override_settings": {"ddim_discretize": "uniform", "sd_hypernetwork": "None"}}, ()),
         ({"override_settings": {"sd_vae": "unknown.pt"}}, ()),
@@ -275,10 +276,29 @@ def test_a_stored_option_that_is_not_offered_is_named_not_refused() -> None:
     assert planned(given, enable_hr=True).ignored == ("options.skip_early_cond", "options.token_merging_ratio_hr")
 
 
-def test_a_hypernetwork_that_is_there_is_refused() -> None:
-    given = context(hypernetworks=(part("h.pt", ModelKind.HYPERNETWORK),))
-    with pytest.raises(Unsupported):
-        planned(given, prompt="<hypernet:h:1>")
+def test_options_put_networks_into_every_prompt() -> None:
+    given = context(loras=(part("x.safetensors"),), hypernetworks=(part("h.pt", ModelKind.HYPERNETWORK),))
+    options = {"sd_lora": "x", "sd_hypernetwork": "h", "extra_networks_default_multiplier": 0.5}
+    plan = planned(given, prompt="a cat", override_settings=options)
+    assert plan.texts.prompt == "a cat<hypernet:h:0.5><lora:x:0.5>"
+    assert [(ref.name, ref.multiplier) for ref in plan.work.hypernetworks] == [("h", 0.5)]
+    assert [(ref.name, ref.unet_weight) for ref in plan.work.adapters] == [("x", 0.5)]
+    mine = planned(given, prompt="a <hypernet:h:2>", override_settings=options | {"sd_lora": "gone"})
+    assert mine.texts.prompt == "a <hypernet:h:2>"
+
+
+def test_the_second_pass_has_the_networks_of_its_own_prompt() -> None:
+    given = context(loras=(part("x.safetensors"),), hypernetworks=(part("h.pt", ModelKind.HYPERNETWORK),))
+    prompts = {"prompt": "a <lora:x:1>", "hr_prompt": "b <lora:x:0.5><hypernet:h>"}
+    second = planned(given, enable_hr=True, denoising_strength=0.5, **prompts).work.hires
+    assert second is not None
+    assert second.adapters is not None
+    assert second.hypernetworks is not None
+    assert [ref.unet_weight for ref in second.adapters] == [0.5]
+    assert [ref.multiplier for ref in second.hypernetworks] == [1.0]
+    same = planned(given, enable_hr=True, denoising_strength=0.5, prompt=prompts["prompt"])
+    assert same.work.hires is not None
+    assert same.work.hires.adapters == same.work.adapters
 
 
 @pytest.mark.parametrize(

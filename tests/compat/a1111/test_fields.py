@@ -1,9 +1,23 @@
 import inspect
 
-from compat.a1111 import answer, checks, convert, denoise, extras, fields, hires, wire
+from compat.a1111 import (
+    answer,
+    checks,
+    companions,
+    convert,
+    denoise,
+    door,
+    extras,
+    fields,
+    hires,
+    pasting,
+    wire,
+    workshop,
+)
 from compat.a1111.option_defaults import OPTION_DEFAULTS
 
-SOURCE = "".join(inspect.getsource(module) for module in (answer, checks, convert, denoise, extras, hires))
+PARTS = (answer, checks, companions, convert, denoise, door, extras, hires, pasting, workshop)
+SOURCE = "".join(inspect.getsource(module) for module in PARTS)
 
 
 def test_every_field_of_the_wire_has_a_fate() -> None:

@@ -2,10 +2,13 @@ from typing import Any
 
 import pytest
 
-from server.core.errors import Unsupported
-from server.core.image import HiresPass, Size
+from compat.a1111.options import OptionValues
+from compat.a1111.refusals import Refused
+from compat.a1111.upscalers import upscalers
+from server.core.image import HiresPass, Size, UpscalerRef
+from server.core.models import ModelKind
 from server.core.prompt import Span
-from tests.compat.a1111.asked import context, planned
+from tests.compat.a1111.asked import context, part, planned
 
 
 def hires(**fields: Any) -> HiresPass:
@@ -51,9 +54,19 @@ def test_upscalers(asked: str | None, id: str) -> None:
     assert hires(hr_upscaler=asked).upscaler == id
 
 
-def test_an_upscaler_that_is_there_is_refused_for_now() -> None:
-    with pytest.raises(Unsupported):
-        planned(context(upscalers=("ESRGAN_4x",)), enable_hr=True, hr_upscaler="ESRGAN_4x")
+@pytest.mark.parametrize("name", ["ESRGAN_4x", "ESRGAN"])
+def test_an_upscaler_with_a_file(name: str) -> None:
+    there = upscalers((part("ESRGAN/ESRGAN.pth", ModelKind.UPSCALER),))
+    options = OptionValues({"ESRGAN_tile": 256.0, "ESRGAN_tile_overlap": "16"})
+    found = planned(context(upscalers=there, options=options), enable_hr=True, hr_upscaler=name).work.hires
+    assert found is not None
+    assert found.upscaler == "none"
+    assert found.upscaler_file == UpscalerRef(name="ESRGAN_4x", path="/models/ESRGAN/ESRGAN.pth", tile=256, overlap=16)
+
+
+def test_an_upscaler_that_is_not_there() -> None:
+    with pytest.raises(Refused, match="could not find upscaler named nope"):
+        planned(None, enable_hr=True, hr_upscaler="nope")
 
 
 def test_an_upscaler_does_not_matter_without_hires() -> None:

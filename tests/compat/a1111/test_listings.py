@@ -22,13 +22,17 @@ SAME_SHAPE = ("sd-models", "loras", "memory", "progress", "embeddings")
 """Routes whose answers have the same keys and types throughout; paths and numbers differ."""
 
 FEWER = {
-    "upscalers": "only upscalers that work here",
+    "upscalers": "only upscalers whose files are there",
     "face-restorers": "none until face restoration works",
-    "realesrgan-models": "none until upscaler files work",
-    "scripts": "none until scripts work",
-    "script-info": "none until scripts work",
+    "realesrgan-models": "only models whose files are there",
 }
 """Routes whose rows are those of the original or fewer, and why."""
+
+EXTENSIONS = ("controlnet", "controlnet m2m")
+"""Scripts that a stock installation has not."""
+
+OTHER_CHOICES = ("sd upscale",)
+"""Scripts one of whose arguments offers what is there; a sentence for people is our own."""
 
 MISSING_FLAGS = "cmd-flags shows the flags that clients read; the others have no meaning without A1111's command line"
 
@@ -94,6 +98,35 @@ def test_fewer_rows_each_as_the_originals(client: Any, route: str) -> None:
         assert list(ours) == list(theirs)
     else:
         assert all(row in theirs for row in ours)
+
+
+@needs_shared
+@pytest.mark.golden
+def test_scripts_are_some_of_the_originals_in_its_order(client: Any) -> None:
+    ours, theirs = client.get("/sdapi/v1/scripts").json(), recorded("scripts")
+    assert list(ours) == list(theirs)
+    for route, titles in ours.items():
+        stock = [title for title in titles if title not in EXTENSIONS]
+        assert stock == [title for title in theirs[route] if title in stock]
+        assert {"x/y/z plot", "prompt matrix", "prompts from file or textbox"} <= set(titles)
+
+
+@needs_shared
+@pytest.mark.golden
+def test_rows_of_scripts_are_the_originals(client: Any) -> None:
+    theirs = {(row["name"], row["is_img2img"]): row for row in recorded("script-info")}
+    ours = client.get("/sdapi/v1/script-info").json()
+    assert ours
+    for row in ours:
+        if row["name"] in EXTENSIONS:
+            continue
+        other = theirs[row["name"], row["is_img2img"]]
+        if row["name"] not in OTHER_CHOICES:
+            assert row == other
+            continue
+        for own, original in zip(row["args"], other["args"], strict=True):
+            differ = {key for key in original if own[key] != original[key]}
+            assert differ <= ({"choices"} if own["label"] else {"value"})
 
 
 @needs_shared

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from compat.a1111.networks import Tag, cut_tags, find_networks, mentioned_embeddings
+from compat.a1111.networks import Tag, cut_tags, embeddings_for, find_networks, mentioned_embeddings
 from server.core.errors import Unsupported
 from server.core.models import ModelKind
 from tests.compat.a1111.asked import part
@@ -92,3 +92,29 @@ def test_hostile_tags_cost_little_time(hostile: str) -> None:
     began = time.perf_counter()
     cut_tags(hostile)
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("<hypernet:h>", [("h", 1.0)]),
+        ("<hypernet:h:0.3> <hypernet:i:-1>", [("h", 0.3), ("i", -1.0)]),
+        ("<hypernet:nope:1> <hypernet:i>", [("i", 1.0)]),
+        ("<hypernet:h:much> <hypernet:i>", []),
+        ("<hypernet:h:nan>", []),
+        ("<lora:h:1>", []),
+    ],
+)
+def test_hypernetworks(prompt: str, expected: list[tuple[str, float]]) -> None:
+    cards = [part(name, ModelKind.HYPERNETWORK) for name in ("h.pt", "i.pt")]
+    found = find_networks(cut_tags(prompt)[1], (), cards).hypernetworks
+    assert [(ref.name, ref.multiplier) for ref in found] == expected
+
+
+def test_embeddings_in_pictures_go_by_the_name_inside() -> None:
+    cards = [part("file.png", ModelKind.EMBEDDING, metadata={"embedding.name": "my-style"})]
+    assert [(ref.name, ref.path) for ref in embeddings_for(["a My-Style cat"], cards)] == [
+        ("my-style", "/models/file.png")
+    ]
+    assert [one.name for one in mentioned_embeddings("my-style", cards)] == ["my-style"]
+    assert embeddings_for(["a file"], cards) == ()

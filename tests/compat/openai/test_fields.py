@@ -40,6 +40,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "model": ("other", {}),
     "frequency_penalty": (1, {}),
     "logit_bias": ({"1": 2}, {}),
+    "cache_salt": ("mine", {}),
     "max_tokens": (5, {}),
     "max_completion_tokens": (5, {}),
     "n_predict": (5, {}),

@@ -34,3 +34,31 @@ def test_other_paths_pass(path: str) -> None:
 
 def test_what_is_not_http_passes() -> None:
     assert seen({"type": "lifespan"}) == {"type": "lifespan"}
+
+
+def beginning(path: str) -> dict[str, Any]:
+    caught: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        caught.append(scope)
+
+    asyncio.run(Aliases(app, {}, {"/file=": "/internal/file"})(http_scope(path), None, None))  # type: ignore[arg-type]
+    return dict(caught[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/file=outputs/a b.png", b"name=outputs%2Fa%20b.png"),
+        ("/file=/etc/passwd", b"name=%2Fetc%2Fpasswd"),
+        ("/file=a&b=c#d?e", b"name=a%26b%3Dc%23d%3Fe"),
+        ("/file=", b"name="),
+    ],
+)
+def test_what_follows_a_beginning_is_a_query(path: str, query: bytes) -> None:
+    scope = beginning(path)
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/internal/file", b"/internal/file", query)
+
+
+def test_other_beginnings_pass() -> None:
+    assert beginning("/files/x")["path"] == "/files/x"

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from server.core.errors import BadImage
-from server.http.png import SIGNATURE, TEXT_LIMIT, add_text, read_text
+from server.http.png import SIGNATURE, TEXT_LIMIT, add_text, read_text, size_of
 
 LATIN = "a cat, näive café\nNegative prompt: dog\nSteps: 20, Size: 8x8"
 WIDE = "猫 🐈 σ×ç, \U0001f600"
@@ -151,3 +151,10 @@ def test_a_bomb_is_not_unpacked_to_see_that_it_is_one() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * TEXT_LIMIT
+
+
+def test_the_size_stands_in_the_header() -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + (640).to_bytes(4) + (48).to_bytes(4)
+    assert size_of(header) == (640, 48)
+    with pytest.raises(BadImage):
+        size_of(b"GIF89a" + bytes(30))

@@ -5,6 +5,7 @@ import hashlib
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.support.model_files import (
     lora,
     sd1,
     typed,
+    write_diffusers_folder,
     write_gguf,
     write_safetensors_header,
 )
@@ -408,3 +410,30 @@ def test_an_upscaler_does_not_share_its_id_with_a_checkpoint(models):
     found = catalog(models)
     assert found.find("same", ModelKind.CHECKPOINT).id == "same"
     assert found.find("same", ModelKind.UPSCALER).id == "same.safetensors"
+
+
+def test_a_folder_of_the_diffusers_library_is_one_card(models):
+    write_diffusers_folder(models / "Stable-diffusion" / "sub" / "sd-v1.5")
+    (card,) = catalog(models).cards()
+    assert (card.name, card.stem, card.kind) == ("sub/sd-v1.5.diffusers", "sd-v1.5", ModelKind.CHECKPOINT)
+    assert card.broken is None
+    assert card.files[0].endswith("sub/sd-v1.5/model_index.json")
+    assert len(card.files) == 4
+    assert card.size == sum(Path(path).stat().st_size for path in card.files[1:])
+    assert catalog(models).find("sd-v1.5").id == card.id
+
+
+def test_a_changed_weight_in_a_folder_is_seen(models):
+    folder = write_diffusers_folder(models / "Stable-diffusion" / "sd")
+    found = catalog(models)
+    before = found.fingerprint()
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert found.fingerprint() != before
+    found.scan()
+    assert "VAE has no weights" in found.cards()[0].broken
+
+
+def test_an_index_in_the_folder_of_all_checkpoints_hides_none_of_them(models):
+    checkpoint(models / "Stable-diffusion" / "a.safetensors")
+    (models / "Stable-diffusion" / "model_index.json").write_text("{}")
+    assert names(catalog(models)) == ["a.safetensors"]

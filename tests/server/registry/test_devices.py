@@ -59,6 +59,13 @@ def test_without_a_gpu_there_is_the_cpu(roots):
     )
 
 
+def test_a_cpu_tells_whether_it_multiplies_bfloat16(roots):
+    assert not find_devices(roots, nothing)[0].bfloat16
+    put(roots.proc / "cpuinfo", "model name : Finer CPU\nflags : fpu amx_bf16\n")
+    (cpu,) = find_devices(roots, nothing)
+    assert (cpu.name, cpu.bfloat16) == ("Finer CPU", True)
+
+
 def test_nvidia_rows_become_pools_in_order_and_shared_memory_is_ram(roots):
     rows = "NVIDIA A, with comma, 24564\nNVIDIA GB10, [N/A]\nNVIDIA B, 8192\n"
     _, first, shared, second = find_devices(roots, lambda: rows)

@@ -1,5 +1,6 @@
 """Estimates: by hand where there is a formula, by order of size where there is a guess."""
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -121,6 +122,33 @@ def test_half_precision_halves_weights():
         - IMAGE_PROCESS
     )
     assert full == 2 * half == 2 * (1_720_000_000 + 167_000_000 + 246_000_000)
+
+
+def test_a_cpu_with_bfloat16_takes_it_by_itself_and_the_vae_goes_with_the_model():
+    halves = msgspec.structs.replace(CPU, bfloat16=True)
+    told = ImageSettings(dtype="bfloat16", vae_dtype="bfloat16")
+    assert estimate(image_card(), ImageSettings(), [halves]) == estimate(image_card(), told, [CPU])
+    full = ImageSettings(dtype="float32")
+    assert estimate(image_card(), full, [halves]) == estimate(image_card(), ImageSettings(), [CPU])
+
+
+def test_auto_is_the_mode_that_fits_the_device():
+    xl = ImageFacts(
+        family="sdxl",
+        dtype="F16",
+        bytes_unet=5_135_000_000,
+        bytes_vae=167_000_000,
+        bytes_text_encoder=1_640_000_000,
+    )
+    card = image_card(xl, 6_940_000_000)
+    sizes = {24: "none", 8: "medium", 6: "low"}
+    for gib, mode in sizes.items():
+        device = msgspec.structs.replace(GPU, total=gib * GIB)
+        assert estimate(card, ImageSettings(), [CPU, device]) == estimate(
+            card, ImageSettings(offload=mode), [CPU, device]
+        ), mode
+    small = ImageSettings(sdxl_offload="low")
+    assert estimate(card, small, [CPU, GPU]) == estimate(card, ImageSettings(offload="low"), [CPU, GPU])
 
 
 def test_a_replaced_vae_counts_instead_of_the_checkpoints():

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from server.core.errors import LoadFailed
-from server.core.memory import GIB, RAM, DeviceProfile, Footprint
+from server.core.memory import GIB, RAM, DeviceProfile, Footprint, vram
 from server.core.models import ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
 from server.registry.footprint import estimate
 from server.registry.hashes import HashCache
@@ -38,6 +38,16 @@ def test_settings_of_one_model_are_found_by_any_of_its_names(name):
     own = ledger(overrides={name: {"context": 99, "slots": 2, "device": "cpu"}})
     assert own.settings(TEXT) == TextSettings(context=99, slots=2)
     assert own.settings(IMAGE) == ImageSettings()
+
+
+def test_image_models_are_told_what_their_pool_may_hold():
+    gpu = DeviceProfile(id="cuda:0", backend="cuda", name="", total=8 * GIB, pool=vram(0))
+    limits = {RAM: 10 * GIB, vram(0): 7 * GIB}
+    assert ledger(limits=limits).settings(IMAGE).memory_limit == 10 * GIB
+    assert ledger(limits=limits, devices=[CPU, gpu]).settings(IMAGE).memory_limit == 7 * GIB
+    own = ledger(limits=limits, overrides={"paint": {"memory_limit": 5}})
+    assert own.settings(IMAGE).memory_limit == 5
+    assert ledger(limits=limits).settings(TEXT) == TextSettings()
 
 
 def test_settings_that_make_no_sense_refuse_the_load():

@@ -145,6 +145,10 @@ async def test_a_request_that_kills_every_worker_is_tried_twice_and_no_more(tmp_
         with pytest.raises(WorkerDied):
             await collected(here.service.submit(chat("fault:abort")))
         assert len(here.provision.prepared) == 2
+        with pytest.raises(InvalidValue, match="refused for 10 min"):
+            here.service.submit(chat("fault:abort"))
+        assert await said(here.service.submit(chat("another request"))) == "another request"
+        assert len(here.provision.prepared) == 3
 
 
 @asynchronous

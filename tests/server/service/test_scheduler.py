@@ -46,10 +46,19 @@ class Play:
         return [self._short(action) for action in self.scheduler.on(event, self.now)]
 
     def ask(
-        self, job: str, model: str, need: int = 4, *, gpu: int = 0, pinned: bool = False, since: float | None = None
+        self,
+        job: str,
+        model: str,
+        need: int = 4,
+        *,
+        gpu: int = 0,
+        owner: str = "",
+        pinned: bool = False,
+        since: float | None = None,
     ) -> list[str]:
         pools = {RAM: need, GPU: gpu} if gpu else {RAM: need}
-        return self.on(Submitted(job=JobId(job), model=ModelId(model), need=pools, pinned=pinned, since=since))
+        submitted = Submitted(job=JobId(job), model=ModelId(model), need=pools, owner=owner, pinned=pinned, since=since)
+        return self.on(submitted)
 
     def loaded(self, model: str, slots: int = 1, held: int = 4) -> list[str]:
         return self.on(Loaded(model=ModelId(model), slots=slots, held={RAM: held}))
@@ -112,6 +121,60 @@ def test_slots_are_given_in_order_of_arrival(play: Play) -> None:
     assert play.ask("4", "a") == []
     assert play.finished("2") == ["grant 3"]
     assert play.finished("1") == ["grant 4"]
+
+
+def test_owners_take_turns_and_each_keeps_its_order(play: Play) -> None:
+    play.ready("a")
+    for job in ("a1", "a2", "a3", "a4"):
+        play.ask(job, "a", owner="anna")
+    for job in ("b1", "b2"):
+        play.ask(job, "a", owner="bert")
+    order = ["a1"]
+    while granted := play.finished(order[-1]):
+        order.append(granted[0].removeprefix("grant "))
+    assert order == ["a1", "b1", "a2", "b2", "a3", "a4"]
+
+
+def test_a_crowd_of_one_owner_holds_another_up_for_one_job_at_most(play: Play) -> None:
+    play.ready("a", slots=2)
+    for number in range(50):
+        play.ask(f"anna {number}", "a", owner="anna")
+    play.ask("bert", "a", owner="bert")
+    assert play.finished("anna 0") == ["grant bert"]
+    assert play.finished("bert") == ["grant anna 2"]
+
+
+def test_a_crowd_on_one_model_holds_another_owners_model_up_for_no_longer_than_patience(play: Play) -> None:
+    play.ready("a", held=6)
+    for number in range(50):
+        play.ask(f"anna {number}", "a", 6, owner="anna")
+    play.ask("bert", "b", 6, owner="bert")
+    assert play.later(PATIENCE_S + 1) == []
+    assert play.finished("anna 0") == ["evict a"]
+    assert play.gone("a") == ["load b"]
+    assert play.loaded("b", held=6) == ["grant bert"]
+
+
+def test_a_model_that_was_loaded_for_one_owner_is_not_taken_away_unused(play: Play) -> None:
+    play.ready("c", slots=2, held=4)
+    play.ask("a1", "a", 6, owner="anna")
+    play.ask("b1", "b", 6, owner="bert")
+    assert play.ask("a2", "c", owner="anna") == ["grant a2"]
+    assert play.loaded("a", held=6) == ["grant a1"], "though it is the other's turn now"
+
+
+def test_a_job_that_is_done_again_is_before_the_later_ones_of_its_owner(play: Play) -> None:
+    play.ready("a")
+    play.ask("a1", "a", owner="anna")
+    play.now += 1
+    play.ask("a2", "a", owner="anna")
+    play.ask("b1", "a", owner="bert")
+    play.gone("a", died=True)
+    play.ask("a1", "a", owner="anna", since=play.now - 1)
+    order = play.loaded("a")
+    while granted := play.finished(order[-1].removeprefix("grant ")):
+        order += granted
+    assert order == ["grant b1", "grant a1", "grant a2"]
 
 
 def test_a_model_without_a_figure_for_its_slots_has_one(play: Play) -> None:
@@ -414,7 +477,8 @@ def test_random_plays_keep_the_promises(seed: int) -> None:
     submitted = 0
     for _ in range(400):
         if world.dice.random() < 0.4:
-            world.submit(world.dice.choice(list(world.needs)))
+            owner = world.dice.choice(("anna", "anna", "anna", "bert", "carl")) if seed % 4 > 1 else ""
+            world.submit(world.dice.choice(list(world.needs)), owner)
             submitted += 1
         elif world.agenda:
             world.feed(world.next_event())
@@ -428,19 +492,20 @@ def test_random_plays_keep_the_promises(seed: int) -> None:
         assert not world.errors
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_nobody_starves_under_load_that_never_ends(seed: int) -> None:
     """Two models have more work than they can do; the third, which needs all the room, gets its turn nevertheless."""
     world = World(seed, faults=False)
     world.needs = {ModelId("a"): {RAM: 6}, ModelId("b"): {RAM: 6}, ModelId("c"): {RAM: 12}}
     world.slots = dict.fromkeys(world.needs, 3)
+    owners = ("anna", "bert", "carl") if seed % 2 else ("",)
     turns = 0
     for _ in range(3000):
         for model in (ModelId("a"), ModelId("b")):
             while sum(wanted == model for wanted, _ in world.waiting.values()) < 2:
-                world.submit(model)
+                world.submit(model, world.dice.choice(owners))
         if not any(wanted == "c" for wanted, _ in world.waiting.values()):
-            world.submit(ModelId("c"))
+            world.submit(ModelId("c"), world.dice.choice(owners))
             turns += 1
         if world.agenda:
             world.feed(world.next_event())

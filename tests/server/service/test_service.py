@@ -5,14 +5,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from server.core.errors import InvalidValue, QueueFull, ShuttingDown, UnknownModel
+from server.core.image import ImageReady
 from server.core.memory import MIB, RAM
 from server.core.models import ModelKind
+from server.core.pixels import BUILT_IN, GridRequest, UpscaleRequest
 from server.core.text import TextDelta
+from server.registry.built_in import PIXELS
 from tests.support.aio import asynchronous
 from tests.support.builders import chat, endless, image
-from tests.support.fakes import first, house, image_model, said, text_model
+from tests.support.fakes import collected, first, house, image_model, said, text_model
+from tests.support.picture_files import file_of
 
 
 @asynchronous
@@ -126,3 +131,26 @@ async def test_rescan_and_listing(tmp_path: Path) -> None:
         assert here.shelf.scans == 1
         assert here.service.models(ModelKind.TEXT) == (talker,)
         assert here.service.find("painter") == painter
+
+
+@asynchronous
+async def test_work_on_pixels_goes_to_the_worker_that_is_always_there(tmp_path: Path) -> None:
+    async with house(text_model(tmp_path)) as here:
+        stream = here.service.submit(GridRequest(pictures=(file_of(Image.new("RGB", (8, 8))),) * 2, columns=2))
+        events = await collected(stream)
+        (made,) = [event for event in events if isinstance(event, ImageReady)]
+        assert (made.width, made.height) == (16, 8)
+        assert [view.model for view in here.loop.residents()] == [BUILT_IN]
+        assert here.service.jobs()[0].kind == "image"
+        await here.service.unload(BUILT_IN)
+        assert here.loop.residents() == ()
+        assert PIXELS not in here.service.models()
+
+
+@asynchronous
+async def test_enlarging_needs_an_upscaler(tmp_path: Path) -> None:
+    async with house(text_model(tmp_path)) as here:
+        with pytest.raises(InvalidValue, match="upscaler"):
+            here.service.submit(UpscaleRequest(model="talker", pictures=(b"x",)))
+        with pytest.raises(UnknownModel):
+            here.service.submit(UpscaleRequest(model="4x-nothing", pictures=(b"x",)))

@@ -9,5 +9,5 @@
 | `restoring` | `inpaint_only`: what is not open stays as it was |
 | `controls` | all units of one job, at the named points of the denoise loop |
 
-Rules are those of sd-webui-controlnet 1.1 (a1111-api.md 1.22). `controls` is all that a job knows of this.
+Rules are those of sd-webui-controlnet 1.1. `controls` is all that a job knows of this.
 """

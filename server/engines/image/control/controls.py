@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from server.core.image import ControlUnit, ImageRequest, Size
-from server.engines.image.beginnings import Encoding
+from server.engines.image.beginnings import Encoding, entry_of
 from server.engines.image.control.hints import Hint, hint_of, region_of
 from server.engines.image.control.networks import Network
 from server.engines.image.control.restoring import Restored, laid_into, open_cells
 from server.engines.image.control.shelf import Shelf
 from server.engines.image.control.steering import SOFT_WHEN_ENLARGED, Acting, Steering
-from server.engines.image.denoise import Course, Points
+from server.engines.image.denoise import Course, Entry, Points
 from server.engines.image.pictures import from_image
 from server.engines.image.placement import Placement
 from server.engines.image.unet_call import UNetCall
@@ -79,7 +79,7 @@ class Controls:
         self._last = Size(width * CELL, height * CELL)
         steering = Steering(
             self._acting_in(self._last, second=second),
-            steps=self._steps(course, second=second),
+            steps=self._steps(second=second),
             unet=self.control.unet,
             seats=self.control.placement.seats,
         )
@@ -105,10 +105,14 @@ class Controls:
             sizes.insert(0, Size(hires.size.width // CELL * CELL, hires.size.height // CELL * CELL))
         return tuple(unit.hint.file(size) for unit in self.units if unit.asked.return_map for size in sizes)
 
-    def _steps(self, course: Course, *, second: bool) -> int:
+    def _steps(self, *, second: bool) -> int:
         """Return over how many steps shares are counted: those asked for, or those that a pass from latents makes."""
-        begins_with_noise = not second and self.request.init is None
-        return self.request.denoise.steps if begins_with_noise else course.steps
+        request = self.request
+        if second and request.hires is not None:
+            return Entry(request.hires.strength).count(request.hires.denoise.steps)[1] + 1
+        if request.init is not None:
+            return entry_of(request.init).count(request.denoise.steps)[1] + 1
+        return request.denoise.steps
 
     def _acting_in(self, size: Size, *, second: bool) -> list[Acting]:
         if (size, second) not in self._acting:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import torch
-
-import msgspec
 
 from server.core.image import ControlUnit, ImageRequest, Preprocessing, Size
 from server.engines.image.control.sources import PARAM, WHITE, Source, source_of

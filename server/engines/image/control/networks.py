@@ -35,9 +35,13 @@ class Network(Protocol):
     """A control model in memory."""
 
     kind: Kind
-    module: nn.Module
     is_pooled: bool
     channels: int
+
+    @property
+    def module(self) -> nn.Module:
+        """What is moved between devices."""
+        ...
 
     def outputs(self, call: UNetInputs, hint: torch.Tensor) -> list[torch.Tensor]:
         """Return what is to be added, in the order of the UNet's levels; `hint` is [1, channels, H, W], 0 ... 1."""
@@ -54,7 +58,7 @@ class ControlNet:
     kind: Kind = "controlnet"
 
     def __init__(self, module: ControlNetModel, *, is_pooled: bool) -> None:
-        self.module = module
+        self.module: nn.Module = module
         self.is_pooled = is_pooled
         self.channels: int = module.config.conditioning_channels
         self._latents: int = module.config.in_channels
@@ -83,7 +87,7 @@ class Adapter:
     is_pooled = False
 
     def __init__(self, module: t2i.AdapterNet) -> None:
-        self.module = module
+        self.module: nn.Module = module
         self.channels = module.channels
 
     def outputs(self, call: UNetInputs, hint: torch.Tensor) -> list[torch.Tensor]:
@@ -135,8 +139,8 @@ def build(tensors: Tensors, name: str, unet: UNet2DConditionModel, dtype: torch.
 
 def _adapter(tensors: Tensors, name: str, unet: UNet2DConditionModel, dtype: torch.dtype) -> Network:
     renamed = t2i.names(tensors.shapes)
-    module = t2i.build({new: tensors.shapes[old] for old, new in renamed.items()})
-    if module.widths != tuple(unet.config.block_out_channels):
+    module = t2i.build({new: tensors.shapes[old] for old, new in renamed.items()}, len(_widths(unet)))
+    if module.widths != _widths(unet):
         raise _misfit(name, f"its levels have {module.widths} channels, the checkpoint's {_widths(unet)}")
     _fill(module, tensors, renamed, dtype)
     return Adapter(module)
@@ -156,6 +160,8 @@ def _check_fit(layout: ControlLayout, name: str, unet: UNet2DConditionModel) -> 
         raise _misfit(name, f"it takes text of {wide} values a token, the checkpoint {config.cross_attention_dim}")
     if widths != _widths(unet) or layout.levels[0].resnets != config.layers_per_block:
         raise _misfit(name, f"its levels have {widths} channels, the checkpoint's {_widths(unet)}")
+    if layout.context_width and layout.linear_projection != bool(config.use_linear_projection):
+        raise _misfit(name, "Stable Diffusion 1 and later ones have other transformers")
     vector = config.projection_class_embeddings_input_dim or 0
     if layout.vector_width != vector or layout.in_channels > config.in_channels:
         raise _misfit(name, "it takes other inputs than the checkpoint")

@@ -10,6 +10,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from server.core.errors import DoesNotFit
 from server.core.image import ControlUnit
 from server.core.memory import RAM, readable
+from server.engines.image.attention import settle
 from server.engines.image.control.networks import Network, build, opened, size_of
 from server.engines.image.placement import Placement, release
 
@@ -64,6 +65,7 @@ class Shelf:
             self._check_room(unit.name, needed)
             network = build(tensors, unit.name, self._unet, dtype)
         self._place.seats.admit([network.module])
+        settle(network.module, self._place)
         logger.info("control model %s loaded, %s", unit.name, readable(needed))
         return network
 

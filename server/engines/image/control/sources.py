@@ -88,8 +88,8 @@ def _mask(unit: ControlUnit, size: tuple[int, int]) -> Image.Image | None:
     if unit.mask is None:
         return None
     mask = flattened(decoded(unit.mask, PARAM), WHITE).getchannel(0)
-    low, high = mask.getextrema()
-    if high <= BLACKEST or low >= WHITEST:
+    levels = np.asarray(mask)
+    if levels.max() <= BLACKEST or levels.min() >= WHITEST:
         return None
     return mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)
 

@@ -18,7 +18,6 @@ PREFIX = "adapter."
 """Before the names in files of the diffusers library."""
 
 FOLD = 8
-LEVELS = 4
 
 
 class _Block(nn.Module):
@@ -39,7 +38,7 @@ class _Block(nn.Module):
 
 
 class AdapterNet(nn.Module):
-    """From a map [1, channels, H, W], 0 ... 1, to one tensor a level, finest first: [1, width, H/8, W/8], and halves."""
+    """From a map [1, channels, H, W], 0 ... 1, to a tensor a level, finest first: [1, width, H/8, W/8], then halves."""
 
     def __init__(self, channels: int, widths: tuple[int, ...], blocks: int, kernel: int) -> None:
         super().__init__()
@@ -85,18 +84,18 @@ def names(shapes: Shapes) -> dict[str, str]:
     return found
 
 
-def build(shapes: Mapping[str, tuple[int, ...]]) -> AdapterNet:
-    """Return the network of these shapes (by the module's names) on the meta device.
+def build(shapes: Mapping[str, tuple[int, ...]], levels: int) -> AdapterNet:
+    """Return the network of these shapes (by the module's names) for a UNet of so many levels, on the meta device.
 
     Raises:
         LoadFailed: an adapter of another kind.
     """
     rows = count(shapes, "body.{}.")
     first, folded = need(shapes, "conv_in.weight", 4)[:2]
-    if rows % LEVELS or folded % (FOLD * FOLD) or folded // (FOLD * FOLD) not in (1, 3):
+    if not rows or rows % levels or folded % (FOLD * FOLD) or folded // (FOLD * FOLD) not in (1, 3):
         raise LoadFailed("the file holds a T2I-Adapter of a kind that is not served")
-    blocks = rows // LEVELS
-    widths = tuple(need(shapes, f"body.{level * blocks}.block1.weight", 4)[0] for level in range(LEVELS))
+    blocks = rows // levels
+    widths = tuple(need(shapes, f"body.{level * blocks}.block1.weight", 4)[0] for level in range(levels))
     if widths[0] != first or any("skep" in name or "down_opt" in name for name in shapes):
         raise LoadFailed("the file holds a T2I-Adapter of a kind that is not served")
     kernel = need(shapes, "body.0.block2.weight", 4)[-1]

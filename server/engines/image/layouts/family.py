@@ -1,4 +1,4 @@
-"""Which kind of model a checkpoint holds, by the names in it, and what its shapes cannot tell (a1111-api.md 2.16).
+"""Which kind of model a checkpoint holds, by the names in it, and what its shapes cannot tell.
 
 | family | text encoders | what the UNet gets from them |
 |---|---|---|

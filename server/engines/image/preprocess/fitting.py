@@ -11,7 +11,7 @@ import numpy as np
 
 from server.core.image import ControlFit
 from server.engines.image.preprocess import thinning
-from server.engines.image.preprocess.resampling import Kernel, Pixels, resized
+from server.engines.image.preprocess.resampling import Kernel, Pixels, resized, scaled_sides
 
 FEW_COLOURS = 200
 NEARLY_BLACK, NEARLY_WHITE = 16, 240
@@ -22,13 +22,16 @@ def fitted(pixels: Pixels, width: int, height: int, fit: ControlFit) -> Pixels:
 
     `stretch` without regard to shape; `crop` so that it covers the size, cut on both sides; `fill` so that it fits
     inside, on the median colour of its border (what a fourth channel leaves open is open there).
+
+    Raises:
+        BadImage: it is so thin that it would become too large on the way.
     """
     old_height, old_width = pixels.shape[:2]
     if fit == "stretch":
         return _scaled(pixels, width, height)
     choose = max if fit == "crop" else min
     scale = choose(height / old_height, width / old_width)
-    inner = _scaled(pixels, max(round(old_width * scale), 1), max(round(old_height * scale), 1))
+    inner = _scaled(pixels, *scaled_sides(old_width, old_height, scale))
     if fit == "crop":
         top, left = max((inner.shape[0] - height) // 2, 0), max((inner.shape[1] - width) // 2, 0)
         return np.ascontiguousarray(inner[top : top + height, left : left + width])

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.errors import BadImage
+
 Pixels = NDArray[np.uint8]
 """[height, width, channels]."""
 
@@ -22,6 +24,9 @@ Kernel = Literal["nearest", "cubic", "area"]
 
 SHARPNESS = -0.75
 """OpenCV's a in Keys' cubic."""
+
+MOST_PIXELS = 16_777_216
+"""Of a map. Very thin pictures would become larger ones."""
 
 AT_A_TIME = 1_000_000
 """Values that are converted to larger types at a time."""
@@ -50,11 +55,24 @@ def rounded(values: Floats) -> Pixels:
 
 
 def to_short_side(pixels: Pixels, resolution: int) -> Pixels:
-    """Return the picture with its short side at `resolution`: by area when it shrinks, cubic when it grows."""
+    """Return the picture with its short side at `resolution`: by area when it shrinks, cubic when it grows.
+
+    Raises:
+        BadImage: it is so thin that it would become too large.
+    """
     height, width = pixels.shape[:2]
     scale = resolution / min(height, width)
-    kernel: Kernel = "cubic" if scale > 1 else "area"
-    return resized(pixels, max(round(width * scale), 1), max(round(height * scale), 1), kernel)
+    wide, high = scaled_sides(width, height, scale)
+    return resized(pixels, wide, high, "cubic" if scale > 1 else "area")
+
+
+def scaled_sides(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Return width and height at another scale; raise BadImage when that is too large for a map."""
+    wide, high = max(round(width * scale), 1), max(round(height * scale), 1)
+    if wide * high > MOST_PIXELS:
+        told = f"a picture of {width}x{height} would become a map of {wide}x{high}; {MOST_PIXELS} pixels are the most"
+        raise BadImage(told, param="control", reason="too_large")
+    return wide, high
 
 
 _Axis = Callable[[NDArray[np.float64], int], NDArray[np.float64]]

@@ -17,13 +17,16 @@ def gaussian(values: NDArray[np.uint8] | Floats, sigma: float) -> Floats:
     """Return [height, width, channels] blurred by a Gaussian of `sigma` pixels, not rounded."""
     reach = REACH_BYTES if values.dtype == np.uint8 else REACH_FLOATS
     taps = _taps(sigma, reach)
-    return _along(_along(values.astype(np.float32), taps, 1), taps, 0)
+    made = np.empty(values.shape, dtype=np.float32)
+    for channel in range(values.shape[2]):  # one by one: spectra are large
+        made[:, :, channel] = _along(_along(values[:, :, channel].astype(np.float32), taps, 1), taps, 0)
+    return made
 
 
 def mean(values: Floats, size: int) -> Floats:
     """Return [height, width] with each value the mean of a square of `size` (odd) around it."""
     taps = np.full(size, 1 / size)
-    return _along(_along(values[..., None], taps, 1), taps, 0)[..., 0]
+    return _along(_along(values, taps, 1), taps, 0)
 
 
 def swollen(values: Floats, size: int) -> Floats:

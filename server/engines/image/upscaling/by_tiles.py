@@ -61,7 +61,7 @@ class NetworkEnlarger:
         return layout(size, (side, side), min(self._overlap, side // 2), shared=shared, multiple=multiple)
 
     def _run(self, image: Image.Image) -> Image.Image:
-        """Run the network once. It gets blue, green, red, as in A1111 1.10 (a1111-api.md 2.13); results are rounded."""
+        """Run the network once. It gets blue, green, red, as in A1111 1.10; results are rounded."""
         pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1].transpose(2, 0, 1))
         values = torch.from_numpy(pixels).to(self._device).to(self._dtype) / 255
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Pictures side by side, with titles above the columns and left of the rows (a1111-api.md 1.12). Needs no torch.
+"""Pictures side by side, with titles above the columns and left of the rows. Needs no torch.
 
 Measures are A1111's: text is a 25th of width and height together, row titles take three quarters of a cell's width.
 The letters are those that Pillow brings, so titles are alike and not the same.

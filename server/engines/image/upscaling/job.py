@@ -17,6 +17,9 @@ from server.engines.image.input_pictures import MOST_PIXELS, decoded
 MOST_PICTURES = 256
 LARGEST_SIDE = 32_768
 LARGEST_FACTOR = 64.0
+MOST_FILE = 62 * 1024 * 1024
+"""Bytes of a result: what fits in a message from a worker, with what else is in it."""
+
 MOST_BETWEEN = 2 * MOST_PIXELS
 """Pixels of what a pass makes, before it is brought to the size asked for."""
 
@@ -67,10 +70,18 @@ def run(work: UpscaleRequest, enlarger: Enlarger | None, control: JobControl) ->
 
 
 def ready(index: int, image: Image.Image) -> ImageReady:
-    """Return the event for a finished picture."""
+    """Return the event for a finished picture.
+
+    Raises:
+        InvalidValue: its file is larger than a message can be.
+    """
     file = io.BytesIO()
     image.save(file, format="PNG")
-    return ImageReady(index=index, seed=0, variation=0, png=file.getvalue(), width=image.width, height=image.height)
+    png = file.getvalue()
+    if len(png) > MOST_FILE:
+        message = f"the picture of {image.width}x{image.height} pixels is more than {MOST_FILE} bytes as PNG"
+        raise InvalidValue.of("factor", message)
+    return ImageReady(index=index, seed=0, variation=0, png=png, width=image.width, height=image.height)
 
 
 def _enlarged(

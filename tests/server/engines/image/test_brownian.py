@@ -1,4 +1,4 @@
-"""The Brownian tree against numbers recorded from A1111 (a1111-api.md section 7) and against its own laws."""
+"""The Brownian tree against numbers recorded from A1111 and against its own laws."""
 
 import pytest
 import torch

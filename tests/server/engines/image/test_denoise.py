@@ -91,7 +91,7 @@ def test_samplers_by_time_from_a_latent() -> None:
     ],
 )
 def test_from_a_latent_the_last_steps_of_a_schedule(steps: int, strength: float, begun: int) -> None:
-    """The counts of a1111-api.md 7; one step more than the count is made."""
+    """The counts recorded from A1111; one step more than the count is made."""
     course = latent_course(Entry(strength, exact=False), steps=steps)
     whole = sigmas(TABLE, Denoise(), steps)
     assert torch.equal(course.run.sigmas, whole[steps - begun - 1 :])

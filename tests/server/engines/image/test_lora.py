@@ -6,8 +6,12 @@ from safetensors.torch import save_file
 
 from server.engines.image.checkpoint import Checkpoint
 from server.engines.image.lora import layers, read_groups, split_name
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+from tests.support.towers import load_tiny
 
 pytestmark = pytest.mark.torch
+
+UNET_BLOCK = "unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k"
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,35 @@ def test_groups(tmp_path: Path) -> None:
     save_file(tensors, str(tmp_path / "x.safetensors"))
     groups = read_groups(tmp_path / "x.safetensors", allow_pickle=False)
     assert {name: set(group) for name, group in groups.items()} == {"unet_conv_in": {"lora_up", "lora_down", "alpha"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "text2_encoder_layers_0_mlp_fc1"),
+        ("lora_te2_text_projection.lora_up.weight", "text2_text_projection"),
+        ("text_encoder_2.text_model.encoder.layers.1.mlp.fc2.lora_B.weight", "text2_encoder_layers_1_mlp_fc2"),
+        ("lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k.alpha", UNET_BLOCK),
+    ],
+)
+def test_names_of_sdxl(name: str, layer: str) -> None:
+    assert split_name(name)[0] == layer
+
+
+def test_layers_of_both_encoders_of_sdxl(tmp_path: Path) -> None:
+    found = load_tiny(write_tiny_checkpoint(tmp_path / "x.safetensors", family="sdxl"))
+    named = layers(found)
+    small, large = found.texts
+    assert named["text_encoder_layers_1_mlp_fc1"].module is small.bare.get_submodule("encoder.layers.1.mlp.fc1")
+    assert named["text2_encoder_layers_2_mlp_fc1"].module is large.bare.get_submodule("encoder.layers.2.mlp.fc1")
+    assert named["text2_text_projection"].module is large.projection
+    assert named["unet_input_blocks_3_1_transformer_blocks_0_attn2_to_k"].module is found.unet.get_submodule(
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    )
+    assert named["unet_label_emb_0_0"].module is found.unet.get_submodule("add_embedding.linear_1")
+
+
+def test_the_one_encoder_of_the_refiner_is_the_second(tmp_path: Path) -> None:
+    found = load_tiny(write_tiny_checkpoint(tmp_path / "x.safetensors", family="sdxl-refiner"))
+    assert "text2_encoder_layers_0_mlp_fc1" in layers(found)
+    assert "text_encoder_layers_0_mlp_fc1" not in layers(found)

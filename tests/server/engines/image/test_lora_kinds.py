@@ -106,3 +106,14 @@ def test_decomposition_gives_columns_the_stored_length() -> None:
 )
 def test_what_does_not_fit_changes_nothing(group: dict[str, torch.Tensor]) -> None:
     assert change(group, WEIGHT) is None
+
+
+def test_inputs_that_a_lora_does_not_know_stay() -> None:
+    """The first convolution of an inpainting model has nine inputs, LoRAs were trained on four."""
+    up, down = torch.ones(3, 1, 1, 1), torch.full((1, 4, 3, 3), 2.0)
+    found = change({"lora_up": up, "lora_down": down}, torch.zeros(3, 9, 3, 3))
+    assert found is not None
+    assert found.weight is not None
+    assert bool((found.weight[:, :4] == 2.0).all())
+    assert not found.weight[:, 4:].any()
+    assert change({"lora_up": up, "lora_down": down}, torch.zeros(3, 3, 3, 3)) is None

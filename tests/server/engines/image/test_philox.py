@@ -1,4 +1,4 @@
-"""Numbers recorded from A1111's NV source (a1111-api.md section 7)."""
+"""Numbers recorded from A1111's NV source."""
 
 import numpy as np
 import pytest

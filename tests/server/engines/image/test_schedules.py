@@ -1,4 +1,4 @@
-"""Schedules against A1111's recordings, its check vectors (a1111-api.md section 7) and their own laws."""
+"""Schedules against A1111's recordings, its check vectors and their own laws."""
 
 from typing import Any
 

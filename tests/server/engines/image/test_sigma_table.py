@@ -1,4 +1,4 @@
-"""Check vectors of a1111-api.md section 7, and the way from sigma to time and back."""
+"""Check vectors recorded from A1111, and the way from sigma to time and back."""
 
 import pytest
 import torch

@@ -27,9 +27,18 @@ class Fussy(torch.nn.Module):
 
     def decode(self, latent: torch.Tensor) -> object:
         assert latent.dtype == self.dtype
-        bad = self.always or self.dtype != torch.float32
-        sample = torch.full((1, 3, 8, 8), float("nan") if bad else 0.5)
+        sample = torch.full((1, 3, 8, 8), self.answer)
         return type("Decoded", (), {"sample": sample})()
+
+    def encode(self, picture: torch.Tensor) -> object:
+        assert picture.dtype == self.dtype
+        figures = {"mean": torch.full((1, 4, 1, 1), self.answer), "std": torch.ones(1, 4, 1, 1)}
+        posterior = type("Posterior", (), figures)
+        return type("Encoded", (), {"latent_dist": posterior})()
+
+    @property
+    def answer(self) -> float:
+        return float("nan") if self.always or self.dtype != torch.float32 else 0.5
 
 
 def test_sizes_and_scale(tiny: checkpoint.Checkpoint) -> None:
@@ -58,6 +67,21 @@ def test_half_precision_falls_back_once_and_stays() -> None:
     assert float(vae.decode(LATENT).max()) == 0.5
 
 
+def test_encoding_falls_back_as_well() -> None:
+    model = Fussy(always=False)
+    latent = Vae(model, PLACE, 2.0).encode(torch.zeros(3, 8, 8), None)  # type: ignore[arg-type]
+    assert latent.flatten().tolist() == [1.0] * 4
+    assert model.dtype == torch.float32
+
+
 def test_a_vae_without_numbers_is_an_error() -> None:
-    with pytest.raises(Broken, match="VAE"):
-        Vae(Fussy(always=True), PLACE, 1.0).decode(LATENT)  # type: ignore[arg-type]
+    vae = Vae(Fussy(always=True), PLACE, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(Broken, match="VAE made a picture"):
+        vae.decode(LATENT)
+    with pytest.raises(Broken, match="VAE made a latent"):
+        vae.encode(torch.zeros(3, 8, 8), None)
+
+
+def test_another_model_is_called_in_the_same_way(tiny: checkpoint.Checkpoint) -> None:
+    first = Vae(tiny.vae, PLACE, 0.25)
+    assert torch.equal(first.of(tiny.vae).decode(LATENT), first.decode(LATENT))

@@ -46,6 +46,21 @@ def test_common_prefix(a: tuple[int, ...], b: tuple[int, ...], length: int) -> N
     assert common_prefix(tokens(*a), tokens(*b)) == common_prefix(tokens(*b), tokens(*a)) == length
 
 
+def foreign(slot: SlotView) -> SlotView:
+    return slot._replace(foreign=True)
+
+
+def test_what_belongs_to_another_scope_is_not_inherited_even_where_it_is_overwritten() -> None:
+    assert place(text(60), [foreign(idle(0, text(50)))]) == Placement(0, 0, 0)
+    assert place(text(60), [foreign(idle(0, text(50))), empty(1)]) == Placement(1, 1, 0)
+    assert place(text(60), [foreign(idle(0, text(50))), idle(1, text(40), last_used=2)]) == Placement(1, 1, 40)
+
+
+def test_nobody_waits_for_another_scopes_prompt() -> None:
+    assert place(text(60), [computing(0, text(60), 0), empty(1)]) is None
+    assert place(text(60), [foreign(computing(0, text(60), 0)), empty(1)]) == Placement(1, 1, 0)
+
+
 def test_the_lowest_empty_sequence_is_taken_first() -> None:
     assert place(text(10), [empty(0), empty(1)]) == Placement(0, 0, 0)
 

@@ -21,8 +21,10 @@ def unet(*, linear=False, first=True, vector=False, deep=False):
         shapes[f"{UNET}input_blocks.1.1.proj_in.weight"] = (8, 8) if linear else (8, 8, 1, 1)
     if vector:
         shapes[f"{UNET}label_emb.0.0.weight"] = (8, 8)
+    if vector:
+        shapes |= {f"{UNET}input_blocks.{block}.0.in_layers.0.weight": (8,) for block in range(1, 9)}
     if deep:
-        shapes[f"{UNET}input_blocks.7.1.transformer_blocks.9.norm1.weight"] = (8,)
+        shapes[f"{UNET}input_blocks.8.1.norm.weight"] = (8,)
     return shapes
 
 

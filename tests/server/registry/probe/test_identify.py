@@ -108,13 +108,16 @@ def test_embeddings_tell_their_vectors(tmp_path, shapes, vectors, width):
     assert (metadata["embedding.vectors"], metadata["embedding.width"]) == (vectors, width)
 
 
-def test_the_old_hash_is_of_64_kib_at_one_mib(tmp_path):
-    path = write_safetensors_header(tmp_path / "x.safetensors", typed({**sd1(), "cond_stage_model.x": (600_000,)}))
+@pytest.mark.parametrize(
+    "kind, shapes", [(ModelKind.CHECKPOINT, sd1()), (ModelKind.CONTROLNET, {"control_model.x": (8, 8)})]
+)
+def test_the_old_hash_is_of_64_kib_at_one_mib(tmp_path, kind, shapes):
+    path = write_safetensors_header(tmp_path / "x.safetensors", typed({**shapes, "y.x": (600_000,)}))
     with path.open("r+b") as file:
         file.seek(0x100000 + 5)
         file.write(b"weights")
     sample = path.read_bytes()[0x100000:0x110000]
-    assert ask(path, ModelKind.CHECKPOINT).short_hashes == (hashlib.sha256(sample).hexdigest()[:8],)
+    assert ask(path, kind).short_hashes == (hashlib.sha256(sample).hexdigest()[:8],)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\n"])

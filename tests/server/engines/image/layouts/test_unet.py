@@ -3,8 +3,10 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from server.core.errors import LoadFailed
-from server.engines.image.layouts import unet
+from server.engines.image.layouts import unet, unet_levels
 from server.engines.image.layouts.shapes import under
+from server.engines.image.layouts.unet import UnetLayout
+from server.engines.image.layouts.unet_levels import Level, inverse_key_map, modules_of
 from tests.support.tiny_checkpoint import CHANNELS, TEXT, tiny_tensors
 
 pytestmark = pytest.mark.torch
@@ -109,3 +111,56 @@ def test_every_module_of_the_real_sd1_unet_has_a_place_in_the_file() -> None:
     places = tuple(new + "." for new in layout.modules.values())
     assert [name for name in model.state_dict() if not name.startswith(places)] == []
     assert sum(parameter.numel() for parameter in model.parameters()) == 859_520_964
+
+
+SD1_LEVELS = [Level(320, 2, 1, True), Level(640, 2, 1, True), Level(1280, 2, 1, True), Level(1280, 2, 0, False)]
+SDXL_LEVELS = [Level(320, 2, 0, True), Level(640, 2, 2, True), Level(1280, 2, 10, False)]
+REFINER_LEVELS = [Level(384, 2, 0, True), Level(768, 2, 4, True), Level(1536, 2, 4, True), Level(1536, 2, 0, False)]
+
+
+def published(levels: list[Level], *, middle: int, context: int, vector: int, linear: bool = True) -> UnetLayout:
+    return UnetLayout(
+        in_channels=4,
+        out_channels=4,
+        levels=tuple(levels),
+        middle_depth=middle,
+        context_width=context,
+        linear_projection=linear,
+        vector_width=vector,
+        modules=modules_of(levels),
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "head_width", "parameters"),
+    [
+        (published(SD1_LEVELS, middle=1, context=1024, vector=0), 64, 865_910_724),
+        (published(SDXL_LEVELS, middle=10, context=2048, vector=2816), 64, 2_567_463_684),
+        (published(REFINER_LEVELS, middle=4, context=1280, vector=2560), 64, 2_259_526_660),
+    ],
+    ids=["sd2", "sdxl", "refiner"],
+)
+def test_the_published_unets_have_so_many_weights_and_a_place_for_each(
+    layout: UnetLayout, head_width: int, parameters: int
+) -> None:
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**layout.config(heads=None, head_width=head_width))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    names = inverse_key_map(list(model.state_dict()), layout.modules)
+    assert set(names.values()) == set(model.state_dict())
+    assert unet_levels.key_map(names, layout.modules) == names
+    tensors = model.state_dict()
+    assert unet.read({old: tuple(tensors[new].shape) for old, new in names.items()}) == layout
+
+
+def test_the_middle_block_of_the_refiner_keeps_its_depth() -> None:
+    config = published(REFINER_LEVELS, middle=4, context=1280, vector=2560).config(heads=None, head_width=64)
+    assert config["transformer_layers_per_block"] == [1, 4, 4, 4]
+    assert config["down_block_types"][-1] == "DownBlock2D"
+
+
+def test_a_middle_block_of_another_depth_than_its_level_is_refused() -> None:
+    shapes = sd1() | {f"input_blocks.{block}.1.norm.weight": (1280,) for block in (10, 11)}
+    shapes |= {f"input_blocks.{block}.1.transformer_blocks.{depth}.x": (1,) for block in (10, 11) for depth in (0, 1)}
+    with pytest.raises(LoadFailed, match="middle block has 1 transformers"):
+        unet.read(shapes)

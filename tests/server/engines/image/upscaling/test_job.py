@@ -94,6 +94,12 @@ def test_results_that_are_too_large() -> None:
         made(request(Image.new("RGB", (4000, 4000)), factor=8.0))
 
 
+def test_results_that_cannot_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "MOST_FILE", 100)
+    with pytest.raises(InvalidValue, match="more than 100 bytes"):
+        made(request())
+
+
 def test_what_is_no_picture() -> None:
     with pytest.raises(BadImage):
         made(request(pictures=(b"nothing",)))

@@ -1,0 +1,65 @@
+"""Finding preprocessors, their menus, and the numbers that they are given."""
+
+from compat.a1111.controlnet import wire
+from compat.a1111.controlnet.module_table import MODULES, Module, Slider
+
+NONE = "none"
+
+HIDDEN = 0.5
+"""What the extension takes for a number that a module has no slider for; infotexts tell it."""
+
+HIDDEN_RANGE = (0.0, 1.0)
+
+USUAL_RESOLUTION = 512
+
+UNSUPPORTED = ("clip_vision", "revision_clipvision", "revision_ignore_prompt", "ip-adapter-auto")
+"""Modules that `detect` refuses in the extension, too, for what they give is no picture."""
+
+
+def find(word: str) -> Module | None:
+    """Return the module of that name or label."""
+    return next((module for module in MODULES if word in (module.name, module.shown)), None)
+
+
+def ordered(tag: str = "") -> list[Module]:
+    """Return the modules of a type of control (of all with none given): `none`, then by priority and label, falling."""
+    wanted = [module for module in MODULES if module.name != NONE and (not tag or tag in module.tags)]
+    wanted.sort(key=lambda module: f"{module.priority:08d}{module.shown}", reverse=True)
+    return [MODULES[0], *wanted]
+
+
+def listing(*, labels: bool) -> wire.ModuleList:
+    """Return the answer of `module_list`."""
+    names = {module.shown if labels else module.name: module for module in ordered()}
+    return wire.ModuleList(
+        module_list=list(names), module_detail={name: _detail(module) for name, module in names.items()}
+    )
+
+
+def resolution_of(module: Module, asked: float | None) -> float:
+    """Return the resolution for infotexts: the one asked for while it is within the slider's range."""
+    return _within(asked, module.resolution)
+
+
+def threshold_of(module: Module, place: int, asked: float | None) -> float:
+    """Return a threshold (0 = a, 1 = b): the one asked for while it is within the slider's range."""
+    return _within(asked, module.sliders[place] if place < len(module.sliders) else None)
+
+
+def working_resolution(module: Module, resolution: float) -> int:
+    """Return the resolution at which a module works."""
+    return USUAL_RESOLUTION if module.resolution is None else int(resolution)
+
+
+def _within(asked: float | None, slider: Slider | None) -> float:
+    low, high, value = (*HIDDEN_RANGE, HIDDEN) if slider is None else (slider[1], slider[2], slider[4])
+    return asked if asked is not None and low <= asked <= high else value
+
+
+def _detail(module: Module) -> wire.ModuleDetail:
+    sliders = (module.resolution, *module.sliders)
+    items = [
+        wire.SliderItem(name=name, value=value, min=low, max=high, step=step)
+        for name, low, high, step, value in (slider for slider in sliders if slider is not None)
+    ]
+    return wire.ModuleDetail(model_free=module.model_free, sliders=items, unavailable=module.reason or None)

@@ -1,0 +1,99 @@
+"""The sequences of one context: which reply runs where, and what is done to their caches.
+
+The decisions are `prefix.place` (where a prompt goes and what it inherits) and `neighbours.closing_moves`; here they
+are carried out, natively and in the mirror at once.
+"""
+
+from server.engines.text.native import Context
+from server.engines.text.neighbours import closing_moves
+from server.engines.text.prefix import WORTH_COPYING, Placement, place
+from server.engines.text.reply import Reply
+from server.engines.text.sequences import CachedSequence
+
+
+class Caches:
+    """All sequences of a context, by their numbers. `movable` tells that states can be cut and copied."""
+
+    def __init__(self, context: Context, *, slots: int, length: int, movable: bool) -> None:
+        """Begin with `slots` empty sequences of `length` tokens."""
+        self.sequences = [CachedSequence(number, length) for number in range(slots)]
+        self._context = context
+        self._movable = movable
+        self._uses = 0
+
+    @property
+    def idle(self) -> int:
+        """Return how many sequences no reply is in."""
+        return sum(sequence.reply is None for sequence in self.sequences)
+
+    @property
+    def running(self) -> list[CachedSequence]:
+        """Return the sequences whose reply waits for its next token, in ascending order."""
+        return [sequence for sequence in self.sequences if sequence.reply is not None and sequence.reply.running]
+
+    def claim(self, reply: Reply) -> CachedSequence | None:
+        """Start a reply in a sequence and return that; None when it had better wait, see `prefix.place`."""
+        views = [sequence.view(reply.scope) for sequence in self.sequences]
+        placement = place(reply.prompt, views, reuse=self._movable and not reply.scoring)
+        return None if placement is None else self._start(reply, placement)
+
+    def release(self, reply: Reply) -> CachedSequence | None:
+        """Make the sequence of a reply idle and return it; its content stays for prompts that begin alike."""
+        for sequence in self.sequences:
+            if sequence.reply is reply:
+                sequence.reply = None
+                sequence.last_used = self._next_use()
+                return sequence
+        return None
+
+    def empty(self, sequence: CachedSequence) -> None:
+        """Forget what a sequence holds."""
+        self._context.trim(sequence.id, 0)
+        sequence.inherit(sequence, 0)
+
+    def empty_idle(self) -> None:
+        """Forget what all sequences hold in which nothing runs."""
+        for sequence in self.sequences:
+            if sequence.reply is None:
+                self.empty(sequence)
+
+    def close_gaps(self) -> None:
+        """Move running replies, where it is worth it, so that all of them are in neighbouring sequences."""
+        if not self._movable:
+            return
+        running = {s.id: s.reply.left for s in self.sequences if s.reply is not None and s.reply.running}
+        fixed = {s.id for s in self.sequences if s.reply is not None and not s.reply.running}
+        idle = {s.id: s.last_used if s.length >= WORTH_COPYING else 0 for s in self.sequences if s.reply is None}
+        for move in closing_moves(running, fixed, idle):
+            source, target = self.sequences[move.source], self.sequences[move.target]
+            if move.spare is not None:
+                self._copy(target, self.sequences[move.spare])
+            self._copy(source, target)
+            target.reply, source.reply = source.reply, None
+            self.empty(source)
+
+    def _copy(self, source: CachedSequence, target: CachedSequence) -> None:
+        self._context.copy(source.id, target.id)
+        target.inherit(source, source.length)
+        target.last_used = source.last_used
+
+    def _start(self, reply: Reply, placement: Placement) -> CachedSequence:
+        target, source = self.sequences[placement.slot], self.sequences[placement.source]
+        shared = placement.shared
+        if source is not target and shared:
+            self._context.copy(source.id, target.id)
+            if source.reply is None and source.length == shared:
+                source.last_used = 0  # its whole content lives on in the target: the first to be overwritten
+        if not self._context.trim(target.id, shared):
+            self._context.trim(target.id, 0)
+            shared = 0
+        target.inherit(source, shared)
+        target.reply = reply
+        target.scope = reply.scope
+        target.last_used = self._next_use()
+        reply.start(shared)
+        return target
+
+    def _next_use(self) -> int:
+        self._uses += 1
+        return self._uses
