@@ -84,8 +84,8 @@ def repeat(models: Path, place: Path, rounds: int) -> None:
     config = f"[text]\nslots = 1\ncontext = {CONTEXT}\n"
     place.mkdir(parents=True, exist_ok=True)
     with (
-        House(models, place / "with", config=config) as ours,
-        House(models, place / "without", config=config + "speculation = false\n") as other,
+        House(models, place / "with", config=config + "speculation = true\n") as ours,
+        House(models, place / "without", config=config) as other,
     ):
         seeds = itertools.count(1)
         for url in (ours.url, other.url):

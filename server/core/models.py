@@ -114,7 +114,8 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
 
     `context` tokens for each of `slots` parallel requests (0 = the model's own, capped by `context_cap`); `batch`
     tokens per prefill step; `gpu_layers` -1 = all that the library can offload; `threads` 0 = physical cores.
-    `speculation` lets the engine guess tokens from the text so far where that measures faster.
+    `speculation` lets the engine guess tokens from the text so far where that measures faster; off by default, since
+    llama.cpp rounds differently for one token and for several, which may tip a near tie.
     """
 
     context: int = 0
@@ -125,7 +126,7 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: str = "f16"
-    speculation: bool = True
+    speculation: bool = False
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settings"):

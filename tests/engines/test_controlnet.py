@@ -33,6 +33,7 @@ from server.core.jobs import JobFailed
 from server.core.models import ImageSettings
 from server.core.prompt import plain
 from server.engines.image.conditioning import TextPass, encode
+from server.engines.image.control import controls
 from server.engines.image.diffusion import DiffusionEngine, DiffusionLoader
 from server.engines.image.schedules import sigmas
 from server.engines.image.seeds import NoiseSource
@@ -306,6 +307,15 @@ def test_maps_come_back_for_both_passes_unless_they_are_not_wanted(engine: Diffu
     assert [image.size for image in maps(engine, request(unit, changed(unit, return_map=False)))] == [(64, 64)]
     (shown,) = maps(engine, request(unit))
     assert np.array_equal(np.asarray(shown), np.asarray(MAP))
+
+
+def test_maps_that_do_not_fit_in_a_message_are_left_out(
+    engine: DiffusionEngine, unit: ControlUnit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one_file = len(maps(engine, request(unit))[0].fp.getvalue())  # type: ignore[union-attr]
+    monkeypatch.setattr(controls, "MOST_MAP_BYTES", one_file + 1)
+    assert len(maps(engine, request(unit, unit))) == 1
+    assert "too large to be sent" in caplog.text
 
 
 def test_a_module_makes_the_map(engine: DiffusionEngine, unit: ControlUnit) -> None:

@@ -53,7 +53,7 @@ def plain(path: Path) -> Iterator[LlamaEngine]:
 
 @pytest.fixture
 def engine(path: Path) -> Iterator[LlamaEngine]:
-    engine = load(path, slots=4)
+    engine = load(path, slots=4, speculation=True)
     yield engine
     engine.close()
 

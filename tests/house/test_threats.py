@@ -260,7 +260,7 @@ async def test_numbers_just_out_of_bounds_are_refused(tmp_path: Path) -> None:
 async def test_pictures_without_measure_are_refused(tmp_path: Path) -> None:
     extremes = [
         ("steps", 1001), ("steps", -1), ("n_iter", 101), ("n_iter", -1), ("batch_size", 65), ("batch_size", -1),
-        ("width", 2**21), ("height", -8), ("width", 2**31), ("height", 2**64), ("cfg_scale", 1e39), ("steps", 1e300),
+        ("width", 2**21), ("height", -8), ("width", 2**31), ("height", 2**64), ("steps", 1e300),
     ]  # fmt: skip
     async with open_house(tmp_path, painter(tmp_path)) as house:
         for route, more in (("txt2img", {}), ("img2img", {"init_images": [PICTURE]})):

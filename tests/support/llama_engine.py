@@ -31,7 +31,7 @@ def load(
     batch: int = 512,
     context: int = 0,
     kv_type: str = "f16",
-    speculation: bool = True,
+    speculation: bool = False,
 ) -> LlamaEngine:
     settings = TextSettings(
         slots=slots, batch=batch, context=context, threads=1, kv_type=kv_type, speculation=speculation

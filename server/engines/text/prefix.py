@@ -25,8 +25,8 @@ class SlotView(NamedTuple):
     """What the choice needs to know of one sequence.
 
     `tokens` [n] are in its cache; `promised` [m] is the whole prompt while it is being computed, None otherwise.
-    `last_used` grows with time. `id` is its number in llama.cpp. What is in a `foreign` one belongs to another scope: it
-    may be overwritten but is never looked at, or the time of an answer would tell whether another user has asked alike.
+    `last_used` grows with time. `id` is its number in llama.cpp. What is in a `foreign` one belongs to another scope:
+    it may be overwritten but is never looked at, or the time of an answer would tell whether another user asked alike.
     """
 
     id: int

@@ -1,5 +1,6 @@
 """All control units of one job, at the named points of its passes."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,8 +19,13 @@ from server.engines.image.pictures import from_image
 from server.engines.image.placement import Placement
 from server.engines.image.unet_call import UNetCall
 
+logger = logging.getLogger(__name__)
+
 CELL = 8
 RESTORING = "inpaint_only"
+
+MOST_MAP_BYTES = 32 * 1024 * 1024
+"""Of all maps of a job, as files: what fits in one message. Those beyond are left out."""
 
 Encode = Callable[[], Encoding]
 
@@ -103,7 +109,14 @@ class Controls:
         hires = self.request.hires
         if hires is not None:
             sizes.insert(0, Size(hires.size.width // CELL * CELL, hires.size.height // CELL * CELL))
-        return tuple(unit.hint.file(size) for unit in self.units if unit.asked.return_map for size in sizes)
+        files: list[bytes] = []
+        for unit in self.units:
+            made = [unit.hint.file(size) for size in sizes] if unit.asked.return_map else []
+            if sum(map(len, (*files, *made))) > MOST_MAP_BYTES:
+                logger.warning("the maps of control units are too large to be sent; some are left out")
+                break
+            files += made
+        return tuple(files)
 
     def _steps(self, *, second: bool) -> int:
         """Return over how many steps shares are counted: those asked for, or those that a pass from latents makes."""

@@ -9,6 +9,7 @@ from server.core.errors import InvalidValue
 from server.core.pixels import MapRequest, PoseRequest
 from server.engines.image.input_pictures import decoded, flattened
 from server.engines.image.preprocess import modules, pose
+from server.engines.image.preprocess.resampling import scaled_sides
 
 MOST_PICTURES = 64
 WHITE = (255, 255, 255)
@@ -40,6 +41,7 @@ def _maps(work: MapRequest) -> Iterator[Image.Image]:
     masks = work.masks or (None,) * len(work.pictures)
     for picture, mask in zip(work.pictures, masks, strict=True):
         image = flattened(decoded(picture, "pictures"), WHITE)
+        scaled_sides(*image.size, 1.0)
         marked = None
         if mask is not None:
             plane = flattened(decoded(mask, "masks"), WHITE).getchannel(0)

@@ -72,6 +72,12 @@ def test_what_is_refused_before_it_is_queued(work: MapRequest | PoseRequest) -> 
         check(work)
 
 
+def test_pictures_too_large_to_be_sent_back() -> None:
+    large = file_of(Image.new("1", (5000, 4000)))
+    with pytest.raises(BadImage):
+        images_of(MapRequest(pictures=(large,), preprocessing=Preprocessing()))
+
+
 def test_what_is_no_picture() -> None:
     with pytest.raises(BadImage):
         images_of(MapRequest(pictures=(b"GIF89a",), preprocessing=CANNY))
