@@ -9,6 +9,7 @@ from compat.a1111.settings import A1111Settings
 from server.core.errors import InvalidValue, Unsupported
 
 SMALLEST_SIDE = 8
+MOST_CFG = 1000
 NEVER_NULL = ("prompt", "negative_prompt", "cfg_scale", "steps", "width", "height", "batch_size", "n_iter")
 
 
@@ -20,6 +21,7 @@ def check_bounds(request: wire.Txt2Img, settings: A1111Settings) -> None:
     between("steps", request.steps, 1, settings.max_steps)
     between("batch_size", request.batch_size, 1, settings.max_batch_size)
     between("n_iter", request.n_iter, 1, settings.max_batches)
+    between("cfg_scale", request.cfg_scale, -MOST_CFG, MOST_CFG)
     between("hr_second_pass_steps", request.hr_second_pass_steps, 0, settings.max_steps)
     for name in ("hr_resize_x", "hr_resize_y", "firstphase_width", "firstphase_height"):
         between(name, getattr(request, name), 0, settings.max_pixels)
@@ -91,7 +93,7 @@ def known(option: str) -> bool:
     return OptionValues().get(option) is not None or option in ("sd_model_checkpoint", "upscaler_for_img2img")
 
 
-def between(param: str, value: int | None, low: int, high: int) -> None:
+def between(param: str, value: float | None, low: int, high: int) -> None:
     """Raise InvalidValue for a number out of bounds, in the words of A1111's validation."""
     if value is None:
         return

