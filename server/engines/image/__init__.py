@@ -2,7 +2,7 @@
 
 | step | files |
 |---|---|
-| a file becomes modules | `diffusion` (engine), `checkpoint`, `single_file`, `folder`, `building`, `loaded`, `layouts/` |
+| a file becomes modules | `diffusion`, `checkpoint`, `single_file`, `folder`, `building`, `loaded`, `layouts/` |
 | | `tensor_files`, `text_tower`, `prediction` (noise or velocity), `skips` |
 | modules sit on a device | `placement`, `offload` (who moves when), `headroom` (what fits), `unet_call`, `vae_tiles` |
 | a prompt becomes conditioning | `text_stack`, `prompts`, `conditioning`, `chunks`, `text_encoding`, `clip/` |
