@@ -32,7 +32,7 @@ async def gridded(workshop: Workshop, cell: Cell, run: Run) -> tuple[Sheet, bool
 
 
 def rows_of(options: OptionValues, count: int, batch_size: int) -> int:
-    """Return the rows of an ordinary grid (a1111-api.md, `n_rows`). Pure."""
+    """Return the rows of an ordinary grid (`n_rows`). Pure."""
     asked = options.integer("n_rows", -1, 1000)
     if asked > 0:
         rows = asked

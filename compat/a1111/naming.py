@@ -7,7 +7,7 @@
 | `samples_filename_pattern` | empty, which is `[seed]` | `00000-1234.png` |
 
 Names of options never lead out of the output folder: leading slashes, `..` and everything but letters, digits, spaces
-and `.,()-_` are taken out of them, and out of what prompts put into names (trust.md T41, T42).
+and `.,()-_` are taken out of them, and out of what prompts put into names.
 """
 
 import hashlib

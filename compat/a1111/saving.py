@@ -1,4 +1,4 @@
-"""Saved pictures: files below one folder, each new and whole, readable by the group at most (trust.md T41-T43, F15).
+"""Saved pictures: files below one folder, each new and whole, readable by the group at most.
 
 A1111's names hold (`compat.a1111.naming`). All functions block; the door calls them in threads.
 """

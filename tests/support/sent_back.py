@@ -1,6 +1,6 @@
 """What a client sends to get a picture again of which it knows no more than png-info tells.
 
-The table of names is that of a1111-api.md 3.2 and 3.3: request fields by their infotext key, and options, which go into
+The table of names is that of A1111's infotexts: request fields by their infotext key, and options, which go into
 `override_settings`.
 """
 

@@ -92,7 +92,7 @@ def test_the_newest_parameters(tmp_path: Path) -> None:
 
 
 def test_random_prompts_stay_below_the_root(tmp_path: Path) -> None:
-    """trust.md T42: whatever a prompt or an option says."""
+    """Whatever a prompt or an option says."""
     source = random.Random(1)
     letters = string.printable + "../\\\0~$üé字\u202e" * 5
     for _ in range(20_000):
