@@ -105,6 +105,8 @@ def _core(error: core.ServerError) -> Reply:
 
 def _http(error: HTTPException) -> Reply:
     status = error.status_code
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:  # the gate's: too much is under way
+        return _told(status, Refusal(error="HTTPException", detail=error.detail), dict(error.headers or {}))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("the framework failed", exc_info=error)
         return _told(status, Refusal(error="InternalServerError", errors=UNEXPECTED))

@@ -106,3 +106,9 @@ def test_every_core_error_has_an_answer() -> None:
 
 def test_who_left_gets_nothing() -> None:
     assert (reply(ClientLeft()).status, reply(ClientLeft()).body) == (499, b"")
+
+
+def test_a_busy_gate_is_told_with_its_words_and_delay() -> None:
+    told = reply(HTTPException("too much is under way", status_code=503, headers={"retry-after": "5"}))
+    assert (told.status, told.headers["retry-after"]) == (503, "5")
+    assert b"too much is under way" in told.body and b"InternalServerError" not in told.body
