@@ -39,32 +39,19 @@ from server.core.memory import PoolId
 from server.core.models import ModelCard, ModelId
 from server.core.text import ChatRequest, CompletionRequest
 from server.registry.residents import Residents, ResidentView
-from server.service import scheduler as hall
+from server.service import decisions as hall
 from server.service.board import Board, JobEntry
+from server.service.decisions import SchedulerEvent
+from server.service.limits import Limits
 from server.service.live import MAX_TRIES, LiveJob, LiveJobs
 from server.service.loading import Provision, load_prepared
-from server.service.scheduler import Scheduler, SchedulerEvent
+from server.service.scheduler import Scheduler
 from server.service.stream import JobStream
 from server.service.suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds after which the hall acts by itself.
-
-    `tick`: how often it looks at the clock. `cancel`: how long a worker may take to end a job. `silence`: how long a
-    worker with jobs may send nothing; a single step of a large picture on a slow CPU takes minutes. `load`: how long a
-    load may take. `stop`: how long a worker may take to end when asked to.
-    """
-
-    tick: float = 0.5
-    cancel: float = 120.0
-    silence: float = 900.0
-    load: float = 1800.0
-    stop: float = 10.0
 
 
 class Loop:

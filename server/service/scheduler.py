@@ -16,127 +16,35 @@ spared. Models count against the budget from the decision to load until their pr
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from enum import Enum, auto
 
 import msgspec
 
-from server.core.errors import DoesNotFit, ErrorData, ShuttingDown
+from server.core.errors import DoesNotFit, ShuttingDown
 from server.core.jobs import JobId
 from server.core.memory import MemoryBudget, PoolId, add, readable
 from server.core.models import ModelId
 from server.registry.eviction import Idle, choose
 from server.service.backoff import Backoff
+from server.service.decisions import (
+    Action,
+    Evict,
+    Finished,
+    Gone,
+    Grant,
+    Load,
+    Loaded,
+    LoadEnded,
+    Refuse,
+    SchedulerEvent,
+    Shutdown,
+    Stage,
+    Submitted,
+    Tick,
+    Unload,
+    Withdrawn,
+    Worn,
+)
 from server.service.turns import Turns
-
-
-class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A job arrived. `need` is what its model is expected to hold, in bytes per pool.
-
-    `since` is the time at which a job that is done again arrived first; it takes its old place in the queue. `owner`
-    is who asked, empty when nobody in particular did.
-    """
-
-    job: JobId
-    model: ModelId
-    need: Mapping[PoolId, int]
-    owner: str = ""
-    pinned: bool = False
-    since: float | None = None
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """A granted job has ended, whatever the way, and its slot is free."""
-
-    job: JobId
-
-
-class Withdrawn(msgspec.Struct, frozen=True):
-    """A waiting job is no longer wanted."""
-
-    job: JobId
-
-
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A load has ended well. `held` is measured."""
-
-    model: ModelId
-    slots: int
-    held: Mapping[PoolId, int]
-
-
-class LoadEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """A load has failed; the process is gone."""
-
-    model: ModelId
-    error: ErrorData
-
-
-class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    """A loaded model's process has ended. `died` when nobody had asked it to; `how` it did."""
-
-    model: ModelId
-    died: bool = False
-    how: str = ""
-
-
-class Worn(msgspec.Struct, frozen=True):
-    """A model's process is not to be trusted any more (it ran out of memory): no new jobs, it leaves when idle."""
-
-    model: ModelId
-
-
-class Unload(msgspec.Struct, frozen=True):
-    """Somebody wants this model away; ignored while jobs run on it."""
-
-    model: ModelId
-
-
-class Shutdown(msgspec.Struct, frozen=True):
-    """Take nothing new: waiting jobs are refused, running ones go on, idle models leave."""
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """Time has passed: pauses may be over, patience may have run out."""
-
-
-SchedulerEvent = Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Worn | Unload | Shutdown | Tick
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """Give the job to the model's worker."""
-
-    job: JobId
-    model: ModelId
-
-
-class Refuse(msgspec.Struct, frozen=True):
-    """Tell the job that it will not be done."""
-
-    job: JobId
-    error: ErrorData
-
-
-class Load(msgspec.Struct, frozen=True):
-    """Start loading the model."""
-
-    model: ModelId
-
-
-class Evict(msgspec.Struct, frozen=True):
-    """End the model's process and tell when it is gone."""
-
-    model: ModelId
-
-
-Action = Grant | Refuse | Load | Evict
-
-
-class Stage(Enum):
-    """Where a resident is in its life; absent ones are not listed."""
-
-    LOADING = auto()
-    READY = auto()
-    LEAVING = auto()
 
 
 class _Resident:

@@ -14,7 +14,8 @@ from server.core.memory import MIB, RAM, Footprint, MemoryBudget
 from server.core.models import ImageSettings, LoadSettings, ModelCard, ModelKind, Runtime, TextSettings
 from server.core.text import TextDelta
 from server.engines.fake_model import FakeModel
-from server.service.loop import Limits, Loop
+from server.service.limits import Limits
+from server.service.loop import Loop
 from server.service.scheduler import Scheduler
 from server.service.service import Service
 from server.service.stream import JobStream

@@ -6,7 +6,7 @@ from server.core.errors import LoadFailed
 from server.core.jobs import JobId
 from server.core.memory import RAM, MemoryBudget, PoolId, add, vram
 from server.core.models import ModelId
-from server.service.scheduler import (
+from server.service.decisions import (
     Action,
     Evict,
     Finished,
@@ -16,7 +16,6 @@ from server.service.scheduler import (
     Loaded,
     LoadEnded,
     Refuse,
-    Scheduler,
     SchedulerEvent,
     Submitted,
     Tick,
@@ -24,6 +23,7 @@ from server.service.scheduler import (
     Withdrawn,
     Worn,
 )
+from server.service.scheduler import Scheduler
 
 GPU = vram(0)
 PATIENCE_S = 5.0

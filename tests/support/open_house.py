@@ -23,7 +23,8 @@ from server.core.memory import MIB, RAM
 from server.core.models import ImageFacts, ImageSettings, ModelCard, TextSettings
 from server.engines.fake import colour
 from server.registry.catalog import Catalog
-from server.service.scheduler import Load, Scheduler, SchedulerEvent
+from server.service.decisions import Load, SchedulerEvent
+from server.service.scheduler import Scheduler
 from tests.support.aio import children
 from tests.support.fakes import FakeShelf, image_model, text_model
 from tests.support.waiting import eventually

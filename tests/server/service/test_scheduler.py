@@ -8,7 +8,7 @@ from server.core.errors import DoesNotFit, LoadFailed, ShuttingDown
 from server.core.jobs import JobId
 from server.core.memory import RAM, MemoryBudget, PoolId, vram
 from server.core.models import ModelId
-from server.service.scheduler import (
+from server.service.decisions import (
     Action,
     Evict,
     Finished,
@@ -18,7 +18,6 @@ from server.service.scheduler import (
     Loaded,
     LoadEnded,
     Refuse,
-    Scheduler,
     SchedulerEvent,
     Shutdown,
     Stage,
@@ -28,6 +27,7 @@ from server.service.scheduler import (
     Withdrawn,
     Worn,
 )
+from server.service.scheduler import Scheduler
 from tests.support.hall_world import PATIENCE_S, World
 
 GPU = vram(0)
