@@ -8,13 +8,13 @@ import logging
 from http import HTTPStatus
 
 import msgspec
-from litestar.exceptions import HTTPException, SerializationException
+from litestar.exceptions import HTTPException
 from msgspec import UNSET
 
 from compat.llama_server import wire
 from server.core import errors as core
 from server.http.disconnect import LEFT, ClientLeft
-from server.http.refusals import body_error, delay, sentence
+from server.http.refusals import UNEXPECTED, delay, known, sentence
 from server.http.reply import Reply
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
 _UNAVAILABLE = "unavailable_error"
-_UNEXPECTED = "The server had an internal error while answering; its log has the details."
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -60,24 +59,14 @@ _HTTP_TYPES: dict[int, str] = {
 
 
 def reply(error: Exception) -> Reply:
-    """Return the answer to anything that a handler, the framework or the gate raised.
-
-    What is not foreseen is logged with its traceback and told in a fixed sentence.
-    """
-    match error:
-        case core.ServerError():
-            return _core(error)
+    """Return the answer to anything that a handler, the framework or the gate raised."""
+    match known(error):
+        case core.ServerError() as told:
+            return _core(told)
+        case HTTPException() as told:
+            return _http(told)
         case ClientLeft():
             return LEFT
-        case HTTPException():
-            return _http(error)
-        case SerializationException() if isinstance(error.__cause__, Exception):
-            return reply(error.__cause__)
-        case msgspec.DecodeError() | RecursionError() | UnicodeDecodeError() | SerializationException():
-            return _core(body_error(error))
-        case _:
-            logger.error("a request ended with an unexpected error", exc_info=error)
-            return _answer(wire.ErrorDetail(code=500, type=_SERVER, message=_UNEXPECTED))
 
 
 def _core(error: core.ServerError) -> Reply:
@@ -105,7 +94,7 @@ def _http(error: HTTPException) -> Reply:
     kind = _HTTP_TYPES.get(status, _INVALID if status < HTTPStatus.INTERNAL_SERVER_ERROR else _SERVER)
     if kind == _SERVER:
         logger.error("the framework failed", exc_info=error)
-        return _answer(wire.ErrorDetail(code=status, type=kind, message=_UNEXPECTED))
+        return _answer(wire.ErrorDetail(code=status, type=kind, message=UNEXPECTED))
     text = error.detail or HTTPStatus(status).phrase
     return _answer(wire.ErrorDetail(code=status, type=kind, message=text), dict(error.headers or {}))
 

@@ -9,19 +9,18 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar.exceptions import HTTPException, SerializationException
+from litestar.exceptions import HTTPException
 
 from compat.openai import wire
 from server.core import errors as core
 from server.http.disconnect import LEFT, ClientLeft
-from server.http.refusals import body_error, delay, sentence
+from server.http.refusals import UNEXPECTED, delay, known, sentence
 from server.http.reply import Reply
 
 logger = logging.getLogger(__name__)
 
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
-_UNEXPECTED = "The server had an internal error while answering; its log has the details."
 
 
 class PreviousResponseNotFound(core.BadRequest):
@@ -83,24 +82,14 @@ _HTTP_ROWS: dict[int, Row] = {
 
 
 def reply(error: Exception) -> Reply:
-    """Return the answer to anything that a handler, the framework or the gate raised.
-
-    What is not foreseen is logged with its traceback and told in a fixed sentence.
-    """
-    match error:
-        case core.ServerError():
-            return _core(error)
+    """Return the answer to anything that a handler, the framework or the gate raised."""
+    match known(error):
+        case core.ServerError() as told:
+            return _core(told)
+        case HTTPException() as told:
+            return _http(told)
         case ClientLeft():
             return LEFT
-        case HTTPException():
-            return _http(error)
-        case SerializationException() if isinstance(error.__cause__, Exception):
-            return reply(error.__cause__)
-        case msgspec.DecodeError() | RecursionError() | UnicodeDecodeError() | SerializationException():
-            return _core(body_error(error))
-        case _:
-            logger.error("a request ended with an unexpected error", exc_info=error)
-            return _answer(Row(500, _SERVER, "internal_error"), _UNEXPECTED)
 
 
 def _core(error: core.ServerError) -> Reply:
@@ -121,7 +110,7 @@ def _core(error: core.ServerError) -> Reply:
 def _http(error: HTTPException) -> Reply:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("the framework failed", exc_info=error)
-        return _answer(Row(error.status_code, _SERVER, "internal_error"), _UNEXPECTED)
+        return _answer(Row(error.status_code, _SERVER, "internal_error"), UNEXPECTED)
     row = _HTTP_ROWS.get(error.status_code, Row(error.status_code, _INVALID, "invalid_request"))
     problem = error.extra[0] if isinstance(error.extra, list) and error.extra else None
     if isinstance(problem, dict):

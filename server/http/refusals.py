@@ -1,11 +1,18 @@
 """What the error tables of the doors share: a decoder's complaint in words, clean sentences, bounded delays."""
 
+import logging
 import re
 from math import ceil
 
 import msgspec
+from litestar.exceptions import HTTPException, SerializationException
 
 from server.core.errors import Broken, CannotServe, InvalidValue, ServerError
+from server.http.disconnect import ClientLeft
+
+logger = logging.getLogger(__name__)
+
+UNEXPECTED = "The server had an internal error while answering; its log has the details."
 
 LONGEST_RETRY_S = 60
 _LONGEST_QUOTE = 200
@@ -14,6 +21,23 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"`]+/)+")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+
+def known(error: Exception) -> ServerError | HTTPException | ClientLeft:
+    """Return what a door has words for: a body that could not be read as the caller's mistake, the rest as it is.
+
+    What nobody foresaw is logged with its traceback and told in a fixed sentence.
+    """
+    match error:
+        case ServerError() | HTTPException() | ClientLeft():
+            return error
+        case SerializationException() if isinstance(error.__cause__, Exception):
+            return known(error.__cause__)
+        case msgspec.DecodeError() | RecursionError() | UnicodeDecodeError() | SerializationException():
+            return body_error(error)
+        case _:
+            logger.error("a request ended with an unexpected error", exc_info=error)
+            return ServerError(UNEXPECTED)
 
 
 def body_error(error: Exception) -> InvalidValue:

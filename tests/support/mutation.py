@@ -40,4 +40,6 @@ def mutated(body: dict[str, Any], rng: random.Random) -> bytes:
     if rng.random() < 0.3:
         for _ in range(rng.randint(1, 4)):
             encoded[rng.randrange(len(encoded))] = rng.randrange(256)
+    if rng.random() < 0.05:
+        del encoded[rng.randrange(len(encoded)) :]
     return bytes(encoded)

@@ -1,10 +1,8 @@
 """Mutated bodies with a fixed seed: whatever comes in, nothing of it is the server's fault."""
 
 import asyncio
-import json
 import random
 import re
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from tests.compat.openai.door import knocking
 from tests.support.fake_service import FakeService
+from tests.support.mutation import mutated
 
 ROUNDS = 400
 LEAK = re.compile(r"0x[0-9a-f]{6,}|/home/|Traceback|site-packages")
@@ -120,40 +119,6 @@ RESPONDED: dict[str, Any] = {
     "store": True,
     "stream": True,
 }
-VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**64), 1e308, -0.5, "", "x",
-    "\u0000", "\U0001f600" * 9, "x" * 3000,
-    [], [[]], [None], ["a", 1], {}, {"": None}, {"a": {"b": [1]}}, [1] * 200, {str(k): k for k in range(300)},
-]  # fmt: skip
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the paths of everything inside a JSON value."""
-    inner: list[tuple[Any, ...]] = []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        inner += [(*at, key), *places(item, (*at, key))]
-    return inner
-
-
-def mutated(body: dict[str, Any], rng: random.Random) -> bytes:
-    body = deepcopy(body)
-    for _ in range(rng.randint(1, 3)):
-        path = rng.choice(places(body))
-        owner: Any = body
-        for key in path[:-1]:
-            owner = owner[key]
-        if rng.random() < 0.2:
-            del owner[path[-1]]
-        else:
-            owner[path[-1]] = deepcopy(rng.choice(VALUES))
-    encoded = bytearray(json.dumps(body, ensure_ascii=rng.random() < 0.5).encode())
-    if rng.random() < 0.3:
-        for _ in range(rng.randint(1, 4)):
-            encoded[rng.randrange(len(encoded))] = rng.randrange(256)
-    if rng.random() < 0.05:
-        del encoded[rng.randrange(len(encoded)) :]
-    return bytes(encoded)
 
 
 @pytest.mark.parametrize(
