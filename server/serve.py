@@ -127,6 +127,8 @@ class HouseServer(uvicorn.Server):
             self._ending = asyncio.create_task(self._end(), name="drain")
         else:
             logger.info("received %s again: ending now", signal.Signals(sig).name)
+            # uvicorn reports what it cuts off, the lifespan among it, with tracebacks; that was asked for.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self._ending.cancel()
             self.should_exit = self.force_exit = True
 

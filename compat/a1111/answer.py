@@ -1,7 +1,5 @@
 """Pictures of a job to A1111's answer: infotexts, the `info` string, PNGs with their parameters inside. Pure."""
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +12,6 @@ from compat.a1111.convert import Plan
 from compat.a1111.extras import Hashes, extras_of
 from server.core.image import ImageReady
 from server.core.models import ModelCard
-from server.http.png import add_text
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -43,18 +40,6 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     def inputs(self) -> int:
         """Channels that the checkpoint's UNet takes: 9 for inpainting, 8 for InstructPix2Pix."""
         return self.card.image.in_channels if self.card.image is not None else 4
-
-
-def from_core(plan: Plan, finished: Finished) -> wire.ImagesAnswer:
-    """Return the answer of txt2img and img2img. Masks that a request asks for follow their picture."""
-    texts = infotexts(plan, finished)
-    told = plan.options.flag("enable_pnginfo")
-    files: list[bytes] = []
-    for picture, text in zip(finished.pictures, texts, strict=True):
-        files += [add_text(picture.png, {"parameters": text}) if told else picture.png, *picture.further]
-    images = [base64.b64encode(file).decode("ascii") for file in files if plan.request.send_images]
-    parameters = msgspec.to_builtins(plan.request) if plan.given is None else plan.given.echoed()
-    return wire.ImagesAnswer(images=images, parameters=parameters, info=json.dumps(info(plan, finished, texts)))
 
 
 def infotexts(plan: Plan, finished: Finished, behind: Mapping[str, Any] = NOTHING) -> list[str]:

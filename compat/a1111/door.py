@@ -24,7 +24,7 @@ from compat.a1111.scripts.arguments import Arguments
 from compat.a1111.scripts.stage import Stage
 from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import StyleBook
-from compat.a1111.workshop import Asked, Sheet, Workshop, answered
+from compat.a1111.workshop import Asked, Sheet, Workshop, answered, sheet_of
 from server.core.jobs import CancelMode
 from server.core.models import ModelCard, ModelKind
 from server.service.service import Service
@@ -160,7 +160,7 @@ class Door:
         tag = request.force_task_id or ""
         if not request.save_images:
             cell = await self.workshop.cell(planned, owner=owner, tag=tag)
-            return Sheet(files=[*cell.images, *cell.finished.maps], info=cell.info()), planned.ignored, True
+            return sheet_of(cell), planned.ignored, True
         with self.runs.opened(owner=owner, tag=tag, label="", total=planned.passes) as run:
             cell = await self.workshop.cell(planned, owner=owner, run=run)
             kept = await self.workshop.keep(cell)

@@ -33,11 +33,6 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         across, down = blurs(self.request)
         return across if across == down else None
 
-    def echoed(self) -> dict[str, Any]:
-        """Return the request as `parameters` repeat it: pictures only when that is asked for."""
-        told: dict[str, Any] = msgspec.to_builtins(self.request)
-        return told if self.request.include_init_images else told | {"init_images": None, "mask": None}
-
 
 def blurs(request: wire.Img2Img) -> tuple[int, int]:
     """Return the mask's blur along x and y: one number for both wins, null is none."""

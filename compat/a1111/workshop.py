@@ -174,7 +174,7 @@ class Workshop:
             finished = await self.maker.pictures(planned.plan, planned.card, owner=owner, tag=tag, run=run)
         except BadImage as error:
             raise (error if planned.plan.given is None else bad_image(error)) from None
-        return await asyncio.to_thread(_cell, planned, finished)
+        return await asyncio.to_thread(cell_of, planned, finished)
 
     async def keep(self, cell: Cell, files: list[bytes] | None = None) -> bool:
         """Save pictures where the request and the options want that; tell whether it went well.
@@ -236,12 +236,18 @@ class Workshop:
         return () if known else (f"override_settings.{CHECKPOINT}",)
 
 
-def _cell(planned: Planned, finished: answer.Finished) -> Cell:
+def cell_of(planned: Planned, finished: answer.Finished) -> Cell:
+    """Return finished pictures with their texts. Pure; large files are copied."""
     texts = answer.infotexts(planned.plan, finished)
     told = planned.plan.options.flag("enable_pnginfo")
     pairs = zip(finished.pictures, texts, strict=True)
     files = [add_text(picture.png, {"parameters": text}) if told else picture.png for picture, text in pairs]
     return Cell(planned=planned, finished=finished, texts=texts, files=files)
+
+
+def sheet_of(cell: Cell) -> Sheet:
+    """Return what is answered when one plan is all that was asked for: pictures with their masks, then the maps."""
+    return Sheet(files=[*cell.images, *cell.finished.maps], info=cell.info())
 
 
 def answered(request: Asked, sheet: Sheet) -> wire.ImagesAnswer:

@@ -16,6 +16,7 @@ from compat.a1111.styles import Style
 from server.core.image import ImageFinished, ImageReady
 from server.core.models import ImageSettings, ModelKind
 from server.engines.image.diffusion import DiffusionEngine, DiffusionLoader
+from tests.compat.a1111.asked import answer_of
 from tests.support.golden_images import card_of, pixels, run
 from tests.support.picture_files import disc, file_of, noise_image
 from tests.support.sent_back import img2img_again, txt2img_again
@@ -77,7 +78,7 @@ class House:
             blank_mask=end.blank_mask,
             refined=end.refined,
         )
-        return [base64.b64decode(image) for image in answer.from_core(plan, finished).images]
+        return [base64.b64decode(image) for image in answer_of(plan, finished).images]
 
 
 Made = Callable[[dict[str, Any]], list[bytes]]

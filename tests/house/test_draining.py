@@ -88,6 +88,7 @@ def test_a_second_signal_ends_at_once(server: Running) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             stream.rest()
     server.ended()
+    assert "Traceback" not in server.log.read_text()
     until(lambda: not [pid for pid in workers.values() if is_alive(pid)])
     with pytest.raises(httpx.ConnectError), server.client() as late:
         late.get("/health")

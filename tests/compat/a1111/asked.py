@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from compat.a1111 import lenient, wire
+from compat.a1111.answer import Finished
 from compat.a1111.convert import Context, Plan, plan
+from compat.a1111.workshop import Planned, answered, cell_of, sheet_of
 from server.core.models import ModelCard, ModelId, ModelKind
 
 
@@ -29,3 +31,9 @@ def part(name: str, kind: ModelKind = ModelKind.LORA, **fields: Any) -> ModelCar
     """Return the card of a LoRA or another part."""
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return ModelCard(**{"id": ModelId(stem), "name": name, "kind": kind, "files": (f"/models/{name}",)} | fields)
+
+
+def answer_of(plan: Plan, finished: Finished) -> wire.ImagesAnswer:
+    """Return what the door answers once the pictures of a plan are there."""
+    cell = cell_of(Planned(plan=plan, card=finished.card), finished)
+    return answered(plan.request if plan.given is None else plan.given.request, sheet_of(cell))

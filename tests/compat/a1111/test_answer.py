@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from compat.a1111.answer import Finished, all_seeds, from_core, infotexts
+from compat.a1111.answer import Finished, all_seeds, infotexts
 from compat.a1111.convert import Plan
 from compat.a1111.extras import Hashes, clean
 from compat.a1111.fingerprints import Fingerprints
@@ -13,7 +13,7 @@ from compat.a1111.networks import mentioned_embeddings
 from compat.a1111.styles import StyleBook
 from server.core.models import ModelCard, ModelKind
 from server.http.png import read_text
-from tests.compat.a1111.asked import context, part, planned
+from tests.compat.a1111.asked import answer_of, context, part, planned
 from tests.support.fake_images import ready, tiny_png
 from tests.support.shared import SHARED, golden, needs_shared
 
@@ -84,7 +84,7 @@ def test_seeds_count_up_and_variations_keep_the_seed() -> None:
 
 def test_an_interrupted_job_tells_all_seeds_but_its_own_pictures() -> None:
     plan = planned(None, seed=5, n_iter=3)
-    answer = from_core(plan, Finished(pictures=[ready(0), ready(2)], card=MODEL, timestamp="t", version="v"))
+    answer = answer_of(plan, Finished(pictures=[ready(0), ready(2)], card=MODEL, timestamp="t", version="v"))
     told = json.loads(answer.info)
     assert told["all_seeds"] == [5, 6, 7]
     assert ["Seed: 5" in told["infotexts"][0], "Seed: 7" in told["infotexts"][1]] == [True, True]
@@ -92,22 +92,22 @@ def test_an_interrupted_job_tells_all_seeds_but_its_own_pictures() -> None:
 
 
 def test_pictures_carry_their_text() -> None:
-    answer = from_core(planned(None, prompt="日本"), Finished(pictures=[ready(0)], card=MODEL, timestamp="t"))
+    answer = answer_of(planned(None, prompt="日本"), Finished(pictures=[ready(0)], card=MODEL, timestamp="t"))
     png = base64.b64decode(answer.images[0])
     assert read_text(png)["parameters"] == json.loads(answer.info)["infotexts"][0]
 
 
 def test_pictures_can_stay_silent_or_stay_here() -> None:
     finished = Finished(pictures=[ready(0)], card=MODEL, timestamp="t")
-    quiet = from_core(planned(None, override_settings={"enable_pnginfo": False}), finished)
+    quiet = answer_of(planned(None, override_settings={"enable_pnginfo": False}), finished)
     assert base64.b64decode(quiet.images[0]) == tiny_png()
-    unsent = from_core(planned(None, send_images=False), finished)
+    unsent = answer_of(planned(None, send_images=False), finished)
     assert unsent.images == []
     assert json.loads(unsent.info)["infotexts"]
 
 
 def test_the_request_is_echoed_in_its_order_with_its_defaults() -> None:
-    answer = from_core(planned(None, steps="5", hr_scale="2"), Finished(pictures=[], card=MODEL, timestamp="t"))
+    answer = answer_of(planned(None, steps="5", hr_scale="2"), Finished(pictures=[], card=MODEL, timestamp="t"))
     assert answer.parameters["steps"] == 5
     assert answer.parameters["seed"] == -1
     assert list(answer.parameters) == list(msgspec.to_builtins(planned().request))
@@ -155,7 +155,7 @@ def test_recorded_answers_are_equal_byte_for_byte(case: dict[str, Any]) -> None:
         ),
         padded=plan.work.text.pad_uncond,
     )
-    answer = from_core(plan, finished)
+    answer = answer_of(plan, finished)
     assert answer.info == json.dumps(case["info"])
     assert [read_text(base64.b64decode(png))["parameters"] for png in answer.images] == [
         image["infotext"] for image in case["images"]
@@ -172,7 +172,7 @@ def test_the_recorded_whole_answer() -> None:
     plan = planned(context(draw=lambda: told["subseed"]), **recording["request"])
     card = part("tiny.safetensors", ModelKind.CHECKPOINT, sha256=golden("manifest.json")["checkpoint_sha256"])
     finished = Finished(pictures=[ready(0), ready(1)], card=card, timestamp=told["job_timestamp"], version="v1.10.1")
-    answer = from_core(plan, finished)
+    answer = answer_of(plan, finished)
     assert answer.info == recording["response"]["info"]
     assert json.dumps(answer.parameters) == json.dumps(recording["response"]["parameters"])
 
@@ -181,7 +181,7 @@ def test_the_vae_is_told() -> None:
     given = context(vaes=(part("sub/good.vae.pt", ModelKind.VAE),))
     plan = planned(given, override_settings={"sd_vae": "good.vae.pt"})
     finished = Finished(pictures=[ready(0)], card=MODEL, timestamp="2", hashes=Hashes(vae="0123456789"))
-    answer = from_core(plan, finished)
+    answer = answer_of(plan, finished)
     told = json.loads(answer.info)
     assert "Model: tiny, VAE hash: 0123456789, VAE: good.vae.pt" in told["infotexts"][0]
     assert (told["sd_vae_name"], told["sd_vae_hash"]) == ("good.vae.pt", "0123456789")

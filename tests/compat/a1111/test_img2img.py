@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from compat.a1111 import lenient, wire
-from compat.a1111.answer import Finished, from_core, infotexts
+from compat.a1111.answer import Finished, infotexts
 from compat.a1111.convert import Context, Plan
 from compat.a1111.img2img import plan
 from compat.a1111.options import OptionValues
@@ -14,7 +14,7 @@ from compat.a1111.refusals import Refused
 from server.core.errors import InvalidValue, ServerError, Unsupported
 from server.core.image import InitImages, Inpaint, SoftInpaint
 from server.core.models import ImageFacts, ModelKind
-from tests.compat.a1111.asked import context, part
+from tests.compat.a1111.asked import answer_of, context, part
 from tests.support.fake_images import ready, tiny_png
 from tests.support.golden_images import img2img_cases, sent
 from tests.support.shared import golden, needs_shared
@@ -244,12 +244,12 @@ def test_checkpoints_that_see_the_picture_are_told() -> None:
     assert "CFG scale: 7.0, Image CFG scale: 1.5, Seed" in line(editing, image_cfg_scale=1.5)
     assert "Image CFG scale" not in line(image_cfg_scale=1.5)
     finished = Finished(pictures=[ready(0)], card=inpainting, timestamp="2")
-    assert json.loads(from_core(planned(), finished).info)["is_using_inpainting_conditioning"]
+    assert json.loads(answer_of(planned(), finished).info)["is_using_inpainting_conditioning"]
 
 
 def answered(further: tuple[bytes, ...] = (), **fields: Any) -> wire.ImagesAnswer:
     picture = msgspec.structs.replace(ready(0), further=further)
-    return from_core(planned(None, **fields), Finished(pictures=[picture], card=MODEL, timestamp="2"))
+    return answer_of(planned(None, **fields), Finished(pictures=[picture], card=MODEL, timestamp="2"))
 
 
 def test_pictures_are_only_repeated_when_that_is_asked_for() -> None:
@@ -274,7 +274,7 @@ def test_recorded_infotexts_and_info(case: dict[str, Any]) -> None:
     pictures = [ready(index) for index in range(len(case["images"]))]
     finished = Finished(pictures=pictures, card=MODEL, timestamp="x", version="v1.10.1")
     assert infotexts(made, finished) == [image["infotext"] for image in case["images"]]
-    told = json.loads(from_core(made, finished).info)
+    told = json.loads(answer_of(made, finished).info)
     wanted = case["info"] | {"job_timestamp": "x"}
     for name in ("subseed", "all_subseeds"):
         told.pop(name), wanted.pop(name)

@@ -1,11 +1,12 @@
 import inspect
 
-from compat.a1111 import answer, checks, convert, denoise, extras, given, img2img, wire
+from compat.a1111 import answer, checks, convert, denoise, extras, given, img2img, wire, workshop
 from compat.a1111.img2img_fields import IMG2IMG, NOT_OFFERED, OWN, SHARED
 from compat.a1111.option_defaults import OPTION_DEFAULTS
 from tests.support.shared import golden, needs_shared
 
-SOURCE = "".join(inspect.getsource(module) for module in (answer, checks, convert, denoise, extras, given, img2img))
+MODULES = (answer, checks, convert, denoise, extras, given, img2img, workshop)
+SOURCE = "".join(inspect.getsource(module) for module in MODULES)
 
 
 def test_every_field_of_the_wire_has_a_fate() -> None:
