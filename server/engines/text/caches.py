@@ -12,11 +12,15 @@ from server.engines.text.sequences import CachedSequence
 
 
 class Caches:
-    """All sequences of a context, by their numbers. `movable` tells that states can be cut and copied."""
+    """All sequences of a context, by their numbers. `movable` tells that states can be cut and copied.
+
+    `started` are those whose prompt is still to be computed, the oldest request first.
+    """
 
     def __init__(self, context: Context, *, slots: int, length: int, movable: bool) -> None:
         """Begin with `slots` empty sequences of `length` tokens."""
         self.sequences = [CachedSequence(number, length) for number in range(slots)]
+        self.started: list[CachedSequence] = []
         self._context = context
         self._movable = movable
         self._uses = 0
@@ -31,20 +35,25 @@ class Caches:
         """Return the sequences whose reply waits for its next token, in ascending order."""
         return [sequence for sequence in self.sequences if sequence.reply is not None and sequence.reply.running]
 
-    def claim(self, reply: Reply) -> CachedSequence | None:
-        """Start a reply in a sequence and return that; None when it had better wait, see `prefix.place`."""
+    def claim(self, reply: Reply) -> bool:
+        """Start a reply in a sequence; False when it had better wait, see `prefix.place`."""
         views = [sequence.view(reply.scope) for sequence in self.sequences]
         placement = place(reply.prompt, views, reuse=self._movable and not reply.scoring)
-        return None if placement is None else self._start(reply, placement)
+        if placement is None:
+            return False
+        self._start(reply, placement)
+        return True
 
-    def release(self, reply: Reply) -> CachedSequence | None:
-        """Make the sequence of a reply idle and return it; its content stays for prompts that begin alike."""
+    def release(self, reply: Reply) -> bool:
+        """Make the sequence of a reply idle; its content stays for prompts that begin alike. False: it has none."""
         for sequence in self.sequences:
             if sequence.reply is reply:
                 sequence.reply = None
                 sequence.last_used = self._next_use()
-                return sequence
-        return None
+                if sequence in self.started:
+                    self.started.remove(sequence)
+                return True
+        return False
 
     def empty(self, sequence: CachedSequence) -> None:
         """Forget what a sequence holds."""
@@ -77,7 +86,7 @@ class Caches:
         target.inherit(source, source.length)
         target.last_used = source.last_used
 
-    def _start(self, reply: Reply, placement: Placement) -> CachedSequence:
+    def _start(self, reply: Reply, placement: Placement) -> None:
         target, source = self.sequences[placement.slot], self.sequences[placement.source]
         shared = placement.shared
         if source is not target and shared:
@@ -92,7 +101,7 @@ class Caches:
         target.scope = reply.scope
         target.last_used = self._next_use()
         reply.start(shared)
-        return target
+        self.started.append(target)
 
     def _next_use(self) -> int:
         self._uses += 1

@@ -24,7 +24,8 @@ class Reply:
     `limit` is the most tokens it may generate; with 0 only its prompt is scored. `ends` are the tokens that end it.
     `logprobs` reads the logprob of each token where somebody wants it, `scores` those of the prompt; with them the
     `echo` is sent once the prompt is computed. `contest` is where the events go in a choice among several. `acceptance`
-    tells how well its tokens could be guessed.
+    tells how well its tokens could be guessed. `started_at` is when it got a sequence, `answering_since` when its first
+    token came (`perf_counter`).
     """
 
     def __init__(
@@ -79,12 +80,12 @@ class Reply:
         self.sampler.mask = self._guide
         self._cached = 0
         self._generated = 0
-        self._started = self._first = 0.0
+        self.started_at = self.answering_since = 0.0
 
     def start(self, cached: int) -> None:
         """Note that a sequence was found, with `cached` tokens of the prompt in it."""
         self._cached = cached
-        self._started = time.perf_counter()
+        self.started_at = time.perf_counter()
         self.sampler.accept(self.prompt)
         if self.scores is not None:
             self.scores.claimed = True
@@ -120,7 +121,7 @@ class Reply:
         """
         if not self.running:
             self.running = True
-            self._first = time.perf_counter()
+            self.answering_since = time.perf_counter()
         told = self.logprobs.read(token) if self.logprobs is not None and token >= 0 else None
         if token < 0 or token in self._ends:
             return self.finish("stop")
@@ -189,8 +190,8 @@ class Reply:
             cached_tokens=self._cached,
             reasoning_tokens=self._guide.thought_tokens if self._guide is not None else 0,
         )
-        started = self._started or now
-        first = self._first or now
+        started = self.started_at or now
+        first = self.answering_since or now
         event = TextFinished(
             choice=self.choice,
             reason=reason,

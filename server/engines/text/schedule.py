@@ -2,13 +2,16 @@
 
 Prompt tokens and next tokens never share a call: mixed batches are slower on CPUs (engine notes, sections 2 and 3).
 While nobody waits for a next token, prompts get whole micro-batches. Otherwise the two alternate, and a prompt step is
-cut so that running streams stall no longer than `STALL_S`. Time is an argument.
+cut so that running streams stall no longer than `STALL_S`. Prompts that were there before a reply began come first:
+requests that arrive together are all answered sooner, for decodes of many are cheaper a token than decodes of few; the
+first of them wait up to `BURST_STALL_S` between two tokens. Time is an argument.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 STALL_S = 0.3
+BURST_STALL_S = 2.0
 FIRST_CHUNK = 128
 SMALLEST_CHUNK = 32
 
@@ -50,8 +53,26 @@ class Pace:
         return FIRST_CHUNK if self._rate is None else int(self._rate * seconds)
 
 
+def patience(*, answering_since: Sequence[float], prompts_since: Sequence[float]) -> float:
+    """Return how many seconds running replies may wait for unfinished prompts.
+
+    Args:
+        answering_since: when each running reply had its first token.
+        prompts_since: when each unfinished prompt got its sequence.
+    """
+    came_later = prompts_since and answering_since and max(prompts_since) > min(answering_since)
+    return STALL_S if came_later else BURST_STALL_S
+
+
 def next_step(
-    prompts: Sequence[Pending], *, running: int, stalled_s: float, after_decode: bool, pace: Pace, batch: int
+    prompts: Sequence[Pending],
+    *,
+    running: int,
+    stalled_s: float,
+    patience_s: float,
+    after_decode: bool,
+    pace: Pace,
+    batch: int,
 ) -> Prefill | Decode | None:
     """Return what to compute now, None when there is nothing.
 
@@ -59,6 +80,7 @@ def next_step(
         prompts: unfinished prompts, oldest request first.
         running: how many replies wait for their next token.
         stalled_s: seconds since they got their last one.
+        patience_s: seconds that they may wait, see `patience`.
         after_decode: whether the last step served them; then a prompt gets at least a small part, so that both go on.
         pace: the measured speed of prompts.
         batch: tokens of one micro-batch.
@@ -67,7 +89,7 @@ def next_step(
         return Decode() if running else None
     if not running:
         return _share_out(prompts, batch)
-    budget = pace.tokens_in(STALL_S - stalled_s)
+    budget = pace.tokens_in(patience_s - stalled_s)
     if budget < SMALLEST_CHUNK:
         if not after_decode:
             return Decode()

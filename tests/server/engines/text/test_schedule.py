@@ -1,6 +1,7 @@
 import pytest
 
 from server.engines.text.schedule import (
+    BURST_STALL_S,
     FIRST_CHUNK,
     SMALLEST_CHUNK,
     STALL_S,
@@ -9,6 +10,7 @@ from server.engines.text.schedule import (
     Pending,
     Prefill,
     next_step,
+    patience,
 )
 
 
@@ -18,11 +20,20 @@ def step(
     stalled_s: float = 0.0,
     after_decode: bool = False,
     rate: float | None = None,
+    patience_s: float = STALL_S,
 ) -> Prefill | Decode | None:
     pace = Pace()
     if rate is not None:
         pace.observe(int(rate), 1.0)
-    return next_step(prompts, running=running, stalled_s=stalled_s, after_decode=after_decode, pace=pace, batch=512)
+    return next_step(
+        prompts,
+        running=running,
+        stalled_s=stalled_s,
+        patience_s=patience_s,
+        after_decode=after_decode,
+        pace=pace,
+        batch=512,
+    )
 
 
 def test_nothing_to_do() -> None:
@@ -88,3 +99,15 @@ def test_the_pace_follows_what_is_measured_and_ignores_tiny_steps() -> None:
         pace.observe(400, 1.0)
     assert pace.tokens_in(1.0) == pytest.approx(400, abs=1)
     assert pace.tokens_in(-1.0) == 0
+
+
+def test_prompts_of_the_same_burst_come_before_next_tokens() -> None:
+    burst = patience(answering_since=[5.0, 6.0], prompts_since=[4.0, 4.1])
+    assert burst == BURST_STALL_S
+    prompts = [Pending(1, 5000)]
+    assert step(prompts, running=2, stalled_s=STALL_S, rate=1000, patience_s=burst) == Prefill((Pending(1, 512),))
+    assert step(prompts, running=2, stalled_s=BURST_STALL_S, rate=1000, patience_s=burst) == Decode()
+
+
+def test_a_prompt_that_comes_when_a_reply_runs_does_not_stall_it() -> None:
+    assert patience(answering_since=[5.0, 6.0], prompts_since=[4.0, 5.5]) == STALL_S
