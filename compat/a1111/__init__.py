@@ -8,7 +8,7 @@ answer; `progress` and `listings` tell what is there; `errors` and `refusals` wo
 
 `routes` are the handlers; `door` holds the state that A1111 has and the core has not. A request goes through `pasting`
 (its infotext), `workshop` (plan, make, save) with `making` (one job) and `runs` (several jobs), `scripts/`, `grids`,
-`saving` and `naming` (files); `postprocess` enlarges finished pictures by `upscalers`.
+`saving`, `naming` and `file_formats` (files); `postprocess` enlarges finished pictures by `upscalers`.
 
     convert.to_core(wire.Txt2Img(...), convert.Context(model="tiny"))  ->  ImageRequest, without any server
 """

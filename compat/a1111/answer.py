@@ -23,7 +23,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer needs beside the plan. `card` is the checkpoint as it is after the job.
 
     `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` and `blank_mask` as in `extras_of`. `refined`: a
-    refiner took over. `maps` are those of ControlNet units, which follow all pictures.
+    refiner took over. `maps` are those of ControlNet units, which follow all pictures. `interrupted`: the job was ended
+    early, so that the pictures of its last batch are not finished.
     """
 
     pictures: Sequence[ImageReady]
@@ -35,6 +36,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     blank_mask: bool = False
     refined: bool = False
     maps: Sequence[bytes] = ()
+    interrupted: bool = False
 
     @property
     def inputs(self) -> int:
@@ -135,6 +137,7 @@ def _fields(plan: Plan, finished: Finished, index: int) -> dict[str, Any]:
         "Conditional mask weight": _mask_weight(plan, finished),
         "Clip skip": skip if skip > 1 else None,
         "ENSD": _seed_delta(plan),
+        "Init image hash": None if plan.given is None else plan.given.digest,
         "RNG": source if source != "GPU" else None,
         "Tiling": True if work.tiling else None,
     }

@@ -63,6 +63,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: tuple[ModelCard, ...] = ()
     hypernetworks: tuple[ModelCard, ...] = ()
     controlnets: tuple[ModelCard, ...] = ()
+    encoders: tuple[ModelCard, ...] = ()
     vaes: tuple[ModelCard, ...] = ()
     model_file: str = ""
     upscalers: tuple[Upscaler, ...] = ()
@@ -156,7 +157,13 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
     prompts = _prompts(case)
     seed, subseed = _seeds(request, context.draw)
     dice = seed + max(seed if request.subseed in (None, -1) else subseed, 0)
-    control = controlled(request.alwayson_scripts, use.values, context.controlnets, seed=dice & 0xFFFFFFFF)
+    control = controlled(
+        request.alwayson_scripts,
+        use.values,
+        context.controlnets,
+        seed=dice & 0xFFFFFFFF,
+        encoders=context.encoders,
+    )
     work = _work(case, sampling, second, prompts, _core_seeds(case, seed, subseed))
     others = companions.named(request, context.checkpoints, context.model)
     return Plan(

@@ -32,6 +32,9 @@ def denoise_of(request: wire.Txt2Img, options: OptionValues, sampling: Sampling,
         min_uncond_all=options.flag("s_min_uncond_all"),
         quantise_times=options.flag("enable_quantization"),
         extra_noise=options.number("img2img_extra_noise"),
+        beta_alpha=options.number("beta_dist_alpha"),
+        beta_beta=options.number("beta_dist_beta"),
+        scaled_start=options.flag("sgm_noise_multiplier"),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from compat.a1111 import checkpoints, pasting, postprocess, wire
+from compat.a1111.addresses import Addresses
+from compat.a1111.file_formats import delivered
 from compat.a1111.grids import gridded
 from compat.a1111.making import Maker
 from compat.a1111.options import CHECKPOINT, CHECKPOINT_HASH, OptionStore
@@ -52,6 +54,7 @@ class Door:
         self.styles = StyleBook(settings.styles_files)
         self.notes = Notes()
         self.runs = Runs()
+        self.addresses = Addresses(settings)
         maker = Maker(service, settings, self.notes)
         self.workshop = Workshop(service, settings, self.options, self.styles, maker)
         self._saving = asyncio.Lock()
@@ -123,7 +126,8 @@ class Door:
                 turns out to be none.
             ServerError: what a job ended with.
         """
-        filled = await self._filled(request, sent)
+        filled = await self._filled(await self.addresses.fetched(request), sent)
+        form = self.workshop.form(filled)
         if filled.script_name:
             sheet, ignored, kept = await self._scripted(filled, owner)
         else:
@@ -132,8 +136,16 @@ class Door:
             ignored = (*ignored, "save_images")
         if not kept:
             sheet.info["save_error"] = "pictures could not be written; the server's log says why"
+        if request.send_images:
+            files = await delivered(sheet.files, form, self.workshop.maker, owner=owner)
+            sheet = msgspec.structs.replace(sheet, files=files)
         made = await asyncio.to_thread(answered, filled, sheet)  # base64 of pictures
         return Made(answer=made, ignored=self._tell(ignored))
+
+    async def caption(self, asked: wire.InterrogateRequest, owner: str) -> wire.CaptionAnswer:
+        """Do `interrogate`; raise as `Captioner.answer`."""
+        asked = await self.addresses.fetched(asked)
+        return await self.workshop.captioner.answer(asked, self.options.values(), owner)
 
     async def extras(self, asked: SingleExtras | BatchExtras, owner: str) -> SingleAnswer | BatchAnswer:
         """Enlarge finished pictures.
@@ -143,6 +155,7 @@ class Door:
             ServerError: what a job ended with.
         """
         choice = postprocess.chosen(asked, self.workshop.upscalers(), self.options.values())
+        asked = await self.addresses.fetched(asked)
         count = len(postprocess.entries(asked)) if isinstance(asked, BatchExtras) else 1
         with self.runs.opened(owner=owner, label=postprocess.LABEL, total=count * choice.jobs) as run:
             if isinstance(asked, SingleExtras):
@@ -163,7 +176,7 @@ class Door:
             return sheet_of(cell), planned.ignored, True
         with self.runs.opened(owner=owner, tag=tag, label="", total=planned.passes) as run:
             cell = await self.workshop.cell(planned, owner=owner, run=run)
-            kept = await self.workshop.keep(cell)
+            kept = await self.workshop.keep(cell, owner=owner)
             sheet, grid_kept = await gridded(self.workshop, cell, run)
             sheet.files.extend(cell.finished.maps)
             return sheet, planned.ignored, kept and grid_kept

@@ -1,7 +1,7 @@
-"""Pictures that clients send as text: base64 with or without a data URL before it. Nothing is fetched.
+"""Pictures that clients send as text: base64 with or without a data URL before it. Nothing is fetched here.
 
-A1111 also fetches URLs; this server refuses them in A1111's words for that feature switched off, and local ones in its
-words for those.
+A1111 also fetches URLs. Where the configuration allows that, `compat.a1111.addresses` has done it before; what comes
+here is refused in A1111's words for that feature switched off, and local addresses in its words for those.
 """
 
 import ipaddress
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from compat.a1111.pnginfo import decoded
 from compat.a1111.refusals import Refused
 from server.core.errors import InvalidValue
+from server.http.pictures import is_address
 
 MOST_BYTES = 48 * 1024 * 1024
 """Of all pictures of one request, decoded from base64: what fits in a message to a worker."""
@@ -27,10 +28,16 @@ def picture(text: Any) -> bytes:
     """
     if not isinstance(text, str):
         raise Refused.http("Invalid encoded image")
-    if text.startswith(("http://", "https://")):
-        local = _is_local(text)
-        raise Refused.http("Request to local resource not allowed" if local else "Requests not allowed")
+    if is_address(text):
+        check_address(text)
+        raise Refused.http("Requests not allowed")
     return decoded(text)
+
+
+def check_address(url: str) -> None:
+    """Raise Refused for an address that is a local one by its looks."""
+    if _is_local(url):
+        raise Refused.http("Request to local resource not allowed")
 
 
 def pictures(texts: Sequence[Any], mask: str | None) -> tuple[tuple[bytes, ...], bytes | None]:

@@ -43,6 +43,8 @@ def extras_of(plan: Plan, hashes: Hashes, *, padded: bool, blank_mask: bool = Fa
     if plan.given is not None and plan.given.init.noise_multiplier != 1.0:
         entries["Noise multiplier"] = plan.given.init.noise_multiplier
     entries |= _schedule_entries(plan)
+    if plan.given is None and plan.work.denoise.scaled_start and not plan.sampling.sampler.timesteps:
+        entries["SGM noise multiplier"] = True
     if plan.work.denoise.extra_noise > 0 and (plan.given is not None or plan.work.hires is not None):
         entries["Extra noise"] = plan.work.denoise.extra_noise
     entries |= _sampler_entries(plan)

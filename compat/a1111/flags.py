@@ -76,6 +76,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(name="--vae-path", with_value=_vae),
     Flag(name="--ckpt", with_value=_checkpoint),
     Flag(name="--listen", sets={"server.host": "0.0.0.0"}),
+    Flag(name="--api-server-stop", sets={"a1111.server_stop": True}),
     *_ignored("samplers compute in float32 anyhow", "--upcast-sampling"),
     *_ignored(
         BY_ITSELF,

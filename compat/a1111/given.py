@@ -21,11 +21,15 @@ CONTENTS = {0: "fill", 2: "latent noise", 3: "latent nothing"}
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """The request as it came, the pictures as the engine gets them, soft inpainting's numbers as they were written."""
+    """The request as it came, the pictures as the engine gets them, soft inpainting's numbers as they were written.
+
+    `digest` is the name of the last init picture where those are saved.
+    """
 
     request: wire.Img2Img
     init: InitImages
     soft: tuple[float, ...] = ()
+    digest: str | None = None
 
     @property
     def blur(self) -> int | None:

@@ -24,7 +24,7 @@ async def gridded(workshop: Workshop, cell: Cell, run: Run) -> tuple[Sheet, bool
     rows = rows_of(options, len(files), cell.planned.plan.work.batch_size)
     work = GridRequest(pictures=tuple(files), columns=-(-len(files) // rows))
     grid = await workshop.grid(work, text, options, owner=run.owner, run=run)
-    kept = await workshop.keep_grid(cell, grid)
+    kept = await workshop.keep_grid(cell, grid, owner=run.owner)
     if not options.flag("return_grid"):
         return Sheet(files=files, info=info), kept
     info |= {"index_of_first_image": 1, "infotexts": [text, *cell.texts]}

@@ -3,6 +3,7 @@
 plan(wire.Img2Img(init_images=["iVBOR..."], denoising_strength=0.5), convert.Context(model="tiny"))  ->  Plan
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +16,17 @@ from compat.a1111.colours import colour_of
 from compat.a1111.encoded import pictures
 from compat.a1111.given import Given, blurs
 from compat.a1111.img2img_fields import NOT_OFFERED, SHARED, SOFT_INPAINTING
-from compat.a1111.names import PIXEL_UPSCALERS
 from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused
+from compat.a1111.upscalers import Upscaler, find
 from server.core.errors import InvalidValue, Unsupported
 from server.core.image import InitImages, Inpaint, MaskedContent, ResizeMode, SoftInpaint
 
 MODES: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "fill", 3: "latent"}
 CONTENTS: dict[int, MaskedContent] = {0: "fill", 1: "original", 2: "noise", 3: "nothing"}
+
+UPSCALER = "upscaler_for_img2img"
+NONE = Upscaler(name="None")
 
 MOST_BLUR = 256
 MOST_PADDING = 16_384
@@ -45,12 +49,19 @@ def plan(request: wire.Img2Img, context: convert.Context) -> convert.Plan:
         same["batch_size"] = len(files)
     base = convert.plan(wire.Txt2Img(**same | {"alwayson_scripts": scripts}), context)
     options, ignored = base.options, _not_offered(request, base.options)
+    if _upscaler(options, context.upscalers) is None:
+        ignored = (*ignored, f"options.{UPSCALER}")
     inpaint = None if mask is None else _inpaint(request, options, mask, soft)
-    init = _init(request, options, context.options, files, inpaint)
+    init = _init(request, base, context, files, inpaint)
     return msgspec.structs.replace(
         base,
         work=msgspec.structs.replace(base.work, init=init),
-        given=Given(request=request, init=init, soft=soft if inpaint is not None else ()),
+        given=Given(
+            request=request,
+            init=init,
+            soft=soft if inpaint is not None else (),
+            digest=digest_of(files[-1]) if options.flag("save_init_img") and context.settings.output_dir else None,
+        ),
         ignored=(*base.ignored, *ignored),
     )
 
@@ -67,21 +78,23 @@ def _counted(request: wire.Img2Img, texts: Sequence[Any]) -> Sequence[Any]:
 
 def _init(
     request: wire.Img2Img,
-    options: OptionValues,
-    stored: OptionValues,
+    base: convert.Plan,
+    context: convert.Context,
     files: tuple[bytes, ...],
     inpaint: Inpaint | None,
 ) -> InitImages:
-    factor = request.initial_noise_multiplier
+    options, factor = base.options, request.initial_noise_multiplier
+    upscaler = _upscaler(options, context.upscalers) or NONE
     return InitImages(
         images=files,
         strength=min(request.denoising_strength, 1.0),
         exact_steps=options.flag("img2img_fix_steps"),
         resize=MODES.get(request.resize_mode or 0, "fill"),
-        upscaler=_upscaler(options),
+        upscaler=upscaler.kernel,
+        upscaler_file=upscaler.reference(options),
         background=colour_of(options.text("img2img_background_color")),
         # A1111 reads this option before it sets a request's overrides, so they do not act.
-        noise_multiplier=factor if factor is not None else stored.number("initial_noise_multiplier"),
+        noise_multiplier=factor if factor is not None else context.options.number("initial_noise_multiplier"),
         match_colours=options.flag("img2img_color_correction"),
         mask_weight=options.number("inpainting_mask_weight"),
         picture_scale=request.image_cfg_scale,
@@ -104,18 +117,21 @@ def _inpaint(request: wire.Img2Img, options: OptionValues, mask: bytes, soft: tu
         rounded=bool(request.mask_round) and not soft,
         overlay=options.flag("overlay_inpaint"),
         soft=_soft(soft) if soft else None,
-        return_mask=options.flag("return_mask"),
-        return_composite=options.flag("return_mask_composite"),
+        return_mask=options.flag("return_mask") or (request.save_images and options.flag("save_mask")),
+        return_composite=options.flag("return_mask_composite")
+        or (request.save_images and options.flag("save_mask_composite")),
     )
 
 
-def _upscaler(options: OptionValues) -> str:
-    name = options.get("upscaler_for_img2img")
-    if name is None or name in ("", "None"):
-        return "none"
-    if name not in PIXEL_UPSCALERS:
-        raise Unsupported.of("override_settings.upscaler_for_img2img", f"the upscaler {name!r} is not offered yet")
-    return PIXEL_UPSCALERS[name]
+def digest_of(file: bytes) -> str:
+    """Return the name of a saved init picture. A1111 takes that of the pixels, which are not looked at here."""
+    return hashlib.md5(file, usedforsecurity=False).hexdigest()
+
+
+def _upscaler(options: OptionValues, known: Sequence[Upscaler]) -> Upscaler | None:
+    """Return what enlarges init pictures, None for a name that is none: A1111 passes it over."""
+    name = options.get(UPSCALER)
+    return NONE if name is None or name == "" else find(str(name), known)
 
 
 def _not_offered(request: wire.Img2Img, options: OptionValues) -> tuple[str, ...]:

@@ -12,12 +12,11 @@ from typing import Any
 from compat.a1111 import names, wire
 from compat.a1111.checkpoints import model_name, short_hash, title
 from compat.a1111.networks import embedding_name, lora_alias
-from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import Style
 from compat.a1111.upscalers import CLASS_NAMES, REALESRGAN, Upscaler
 from server.core.memory import RAM
 from server.core.models import ModelCard
-from server.service.service import MemoryView
+from server.service.service import MemoryView, ResidentView
 
 
 def checkpoints(cards: Iterable[ModelCard]) -> list[wire.ModelItem]:
@@ -134,7 +133,8 @@ def styles(known: dict[str, Style]) -> list[wire.StyleItem]:
 
 
 def memory(view: MemoryView) -> wire.MemoryAnswer:
-    """Return `memory`: the machine's RAM, what our models hold of it, and of the first accelerator."""
+    """Return `memory`: the machine's RAM, what our models hold of it, and of the first accelerator; then each model."""
+    models = [_resident(one) for one in view.residents]
     ram: dict[str, float | int] = {
         "free": float(view.ram_free),
         "used": view.used.get(RAM, 0),
@@ -142,51 +142,18 @@ def memory(view: MemoryView) -> wire.MemoryAnswer:
     }
     pool = next((pool for pool in sorted(view.limits) if pool != RAM), None)
     if pool is None:
-        return wire.MemoryAnswer(ram=ram, cuda={"error": "unavailable"})
+        return wire.MemoryAnswer(ram=ram, cuda={"error": "unavailable"}, models=models)
     used, limit = view.used.get(pool, 0), view.limits[pool]
     held = {"current": used, "peak": used}
     cuda: dict[str, Any] = {"system": {"free": max(limit - used, 0), "used": used, "total": limit}}
     cuda |= dict.fromkeys(("active", "allocated", "reserved"), held)
     cuda |= {"inactive": {"current": 0, "peak": 0}, "events": {"retries": 0, "oom": 0}}
-    return wire.MemoryAnswer(ram=ram, cuda=cuda)
+    return wire.MemoryAnswer(ram=ram, cuda=cuda, models=models)
 
 
-def flags(settings: A1111Settings) -> dict[str, Any]:
-    """Return `cmd-flags`: the ones that clients read; there is no A1111 command line behind them."""
-    folder = settings.models_dir
-    return {
-        "data_dir": ".",
-        "models_dir": folder,
-        "ckpt_dir": None,
-        "vae_dir": None,
-        "embeddings_dir": f"{folder}/embeddings" if folder else "embeddings",
-        "hypernetwork_dir": f"{folder}/hypernetworks" if folder else "models/hypernetworks",
-        "lora_dir": f"{folder}/Lora" if folder else "models/Lora",
-        "esrgan_models_path": f"{folder}/ESRGAN" if folder else "models/ESRGAN",
-        "styles_file": list(settings.styles_files),
-        "max_batch_count": settings.max_batches,
-        "no_half": False,
-        "no_half_vae": False,
-        "medvram": False,
-        "lowvram": False,
-        "xformers": False,
-        "precision": "autocast",
-        "use_cpu": [],
-        "allow_code": False,
-        "api": True,
-        "api_auth": None,
-        "api_log": False,
-        "nowebui": True,
-        "listen": settings.listen,
-        "port": str(settings.port),
-        "gradio_auth": None,
-        "hide_ui_dir_config": False,
-        "freeze_settings": False,
-        "no_hashing": False,
-        "api_server_stop": False,
-        "subpath": None,
-        "timeout_keep_alive": 30,
-    }
+def _resident(view: ResidentView) -> wire.ResidentItem:
+    held = {str(pool): count for pool, count in view.footprint.resident.items()}
+    return wire.ResidentItem(model=view.model, kind=view.kind, state=view.state, jobs=view.jobs, held=held)
 
 
 def _config(card: ModelCard) -> str | None:

@@ -4,18 +4,22 @@ import asyncio
 from typing import Any
 
 from compat.a1111 import answer, checkpoints, convert
+from compat.a1111.enlarged import Enlarged, key_of
 from compat.a1111.extras import Hashes, clean
 from compat.a1111.fingerprints import Fingerprints
 from compat.a1111.networks import Mentioned, mentioned_embeddings
 from compat.a1111.progress import Clock, Note, Notes
 from compat.a1111.runs import Run
 from compat.a1111.settings import A1111Settings
-from server.core.errors import Cancelled, UnknownModel
+from server.core.errors import Cancelled, InvalidValue, UnknownModel
 from server.core.image import ImageFinished, ImageReady
 from server.core.jobs import CancelMode
 from server.core.models import ModelCard, ModelKind
-from server.core.pixels import PixelWork
+from server.core.pixels import PixelWork, UpscaleRequest
 from server.service.service import JobStream, Service
+
+MOST_BYTES = 60 * 1024 * 1024
+"""Of all files of a request: what fits in one message to a worker."""
 
 
 class Maker:
@@ -26,6 +30,7 @@ class Maker:
         self._settings = settings
         self._notes = notes
         self._fingerprints = Fingerprints()
+        self._enlarged = Enlarged()
 
     async def pictures(
         self, plan: convert.Plan, card: ModelCard, *, owner: str, tag: str = "", run: Run | None = None
@@ -54,19 +59,38 @@ class Maker:
             blank_mask=end.blank_mask,
             refined=end.refined,
             maps=end.maps,
+            interrupted=end.reason == "stopped",
         )
 
     async def pixels(self, work: PixelWork, *, owner: str, run: Run | None = None) -> list[bytes]:
-        """Do work on pixels and return the files (PNG).
+        """Do work on pixels and return the files.
 
         Raises:
             Cancelled: it was interrupted before it was done.
+            InvalidValue: its pictures are too large together to be handed to a worker.
             ServerError: what the job ended with.
         """
+        if bytes_of(work) > MOST_BYTES:
+            raise InvalidValue.of("pictures", f"the pictures are more than {MOST_BYTES} bytes together")
         pictures, end = await self._collected(work, Note(), owner, "", run)
         if end.reason == "stopped" or not pictures:
             raise Cancelled("the work was interrupted before it was done", mode=CancelMode.STOP)
-        return [picture.png for picture in pictures]
+        return [picture.data for picture in pictures]
+
+    async def enlarged(self, work: UpscaleRequest, *, owner: str, run: Run, most: int) -> bytes:
+        """Enlarge one picture, or return what came of it before: the last `most` results are kept.
+
+        Raises:
+            Cancelled, InvalidValue, ServerError: as `pixels`.
+        """
+        key = await asyncio.to_thread(key_of, work)
+        found = self._enlarged.get(key)
+        if found is not None:
+            run.done += 1
+            return found
+        (made,) = await self.pixels(work, owner=owner, run=run)
+        self._enlarged.put(key, made, most=most)
+        return made
 
     async def _collected(
         self, work: Any, note: Note, owner: str, tag: str, run: Run | None
@@ -105,6 +129,13 @@ class Maker:
     def _digests(self, mentioned: tuple[Mentioned, ...] | list[Mentioned]) -> tuple[tuple[str, str], ...]:
         pairs = ((clean(one), self._fingerprints.of(one.card)) for one in mentioned)
         return tuple((name, digest) for name, digest in pairs if digest is not None)
+
+
+def bytes_of(work: PixelWork) -> int:
+    """Return the bytes of all files in a request. Pure."""
+    values = (getattr(work, name) for name in work.__struct_fields__)
+    files = (file for value in values for file in (value if isinstance(value, tuple) else (value,)))
+    return sum(len(file) for file in files if isinstance(file, bytes))
 
 
 def _within(note: Note, run: Run) -> Note:

@@ -73,16 +73,22 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return "-".join(parts) + (f"-{self.decoration}" if self.decoration else "")
 
 
-def of_sample(options: OptionValues, route: str, facts: Facts) -> Place:
-    """Return the place of a picture that `route` (txt2img, img2img) made."""
+def of_sample(options: OptionValues, route: str, facts: Facts, suffix: str = "") -> Place:
+    """Return the place of a picture that `route` (txt2img, img2img) made; `suffix` ends the name of its mask."""
     chosen = options.text("outdir_samples") or options.text(f"outdir_{route}_samples")
     in_dirs = options.flag("save_to_dirs")
     pattern = options.text("samples_filename_pattern") or ("[seed]" if in_dirs else "[seed]-[prompt_spaces]")
     return Place(
         folder=_folder(chosen, _dirs(options) if in_dirs else "", facts),
-        decoration=safe(filled(pattern, facts)),
+        decoration=safe(filled(pattern, facts)) + suffix,
         numbered=options.flag("save_images_add_number"),
     )
+
+
+def of_init(options: OptionValues, digest: str) -> Place:
+    """Return the place of a picture that a request began with: its digest is its name."""
+    chosen = options.text("outdir_init_images")
+    return Place(folder=_folder(chosen, "", Facts(seed=0, prompt="")), decoration=digest, numbered=False)
 
 
 def of_grid(options: OptionValues, route: str, facts: Facts, base: str = "grid") -> Place:

@@ -1,4 +1,4 @@
-"""What a picture says about itself: `POST png-info`. Reads PNG text chunks; no pixels are decoded."""
+"""What a picture says about itself: `POST png-info`. Reads PNG texts, EXIF and GIF comments; no pixels are decoded."""
 
 import base64
 import binascii
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from compat.a1111 import infotext, wire
 from compat.a1111.refusals import Refused
 from compat.a1111.styles import Style
-from server.core.errors import BadImage, Unsupported
+from server.core.errors import BadImage
+from server.http.picture_files import comment_of
 from server.http.png import SIGNATURE, read_text
 
 _DATA_URL = re.compile(r"data:image/[^;,]{1,64};base64,")
@@ -40,16 +41,13 @@ def describe(image: str, styles: Iterable[Style]) -> wire.PngInfoAnswer:
 
     Raises:
         Refused: it is no picture.
-        Unsupported: it is one of a kind whose texts are not read yet.
     """
     data = decoded(image)
-    if data.startswith(_OTHERS):
-        raise Unsupported.of("image", "png-info reads PNG files only")
     try:
-        texts = read_text(data)
+        texts = read_text(data) if data.startswith(SIGNATURE) else {}
     except BadImage:
         raise Refused.http("Invalid encoded image") from None
-    text = texts.get("parameters", "")
+    text = comment_of(data) or texts.get("parameters", "")
     items = {key: value for key, value in texts.items() if key not in _NOT_SHOWN}
     return wire.PngInfoAnswer(info=text, items=items, parameters=infotext.read(text, styles))
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from compat.a1111 import encoded, infotext
+from compat.a1111.file_formats import Form, delivered, form_of
 from compat.a1111.lenient import BODY, Problem, Unreadable
 from compat.a1111.making import Maker
 from compat.a1111.options import OptionValues
@@ -26,11 +27,13 @@ from compat.a1111.upscalers import Upscaler, named
 from server.core.errors import BadImage, Cancelled, InvalidValue, Unsupported
 from server.core.image import Size
 from server.core.pixels import UpscaleRequest
+from server.http.picture_files import comment_of
 from server.http.png import add_text, read_text
 
 LABEL = "extras"
 NO_UPSCALER = Upscaler(name="None")
 MOST_PICTURES = 256
+KEPT, MOST_KEPT = "upscaling_max_images_in_cache", 64
 
 SHARES: Final = ("gfpgan_visibility", "codeformer_visibility", "codeformer_weight", "extras_upscaler_2_visibility")
 FACES: Final = {"gfpgan_visibility": "GFPGAN", "codeformer_visibility": "CodeFormer"}
@@ -122,19 +125,22 @@ def told(choice: Chosen) -> str:
 
 async def single(asked: SingleExtras, choice: Chosen, maker: Maker, run: Run) -> SingleAnswer:
     """Answer `extra-single-image`; raise what the job ended with."""
+    form = form_of(choice.options)
     picture = await asyncio.to_thread(encoded.picture, asked.image)
-    return SingleAnswer(html_info=_html(told(choice)), image=_base64(await _made(choice, picture, maker, run)))
+    image = await _made(choice, picture, form, maker, run)
+    return SingleAnswer(html_info=_html(told(choice)), image=_base64(image))
 
 
 async def batch(asked: BatchExtras, choice: Chosen, maker: Maker, run: Run) -> BatchAnswer:
     """Answer `extra-batch-images`: an interrupt hands over the pictures that are done."""
+    form = form_of(choice.options)
     pictures = await asyncio.to_thread(lambda: [encoded.picture(entry["data"]) for entry in entries(asked)])
     made: list[str] = []
     for picture in pictures:
         if run.stopped:
             break
         try:
-            made.append(_base64(await _made(choice, picture, maker, run)))
+            made.append(_base64(await _made(choice, picture, form, maker, run)))
         except Cancelled:
             break
     return BatchAnswer(html_info=_html(told(choice)), images=made)
@@ -155,24 +161,27 @@ def entries(asked: BatchExtras) -> list[dict[str, Any]]:
     return asked.imageList
 
 
-async def _made(choice: Chosen, picture: bytes, maker: Maker, run: Run) -> bytes:
+async def _made(choice: Chosen, picture: bytes, form: Form, maker: Maker, run: Run) -> bytes:
     if len(picture) > encoded.MOST_BYTES:
         raise InvalidValue.of("image", f"the picture is more than {encoded.MOST_BYTES} bytes")
     try:
-        (result,) = await maker.pixels(first_work(choice, picture), owner=run.owner, run=run)
+        most = choice.options.integer(KEPT, 0, MOST_KEPT)
+        result = await maker.enlarged(first_work(choice, picture), owner=run.owner, run=run, most=most)
         second = second_work(choice, picture, result)
         if second is not None:
             if len(picture) + len(result) > encoded.MOST_BYTES:
                 text = "the pictures are too large for two upscalers; leave upscaler_2 empty"
                 raise InvalidValue.of("upscaler_2", text)
-            (result,) = await maker.pixels(second, owner=run.owner, run=run)
+            result = await maker.enlarged(second, owner=run.owner, run=run, most=most)
     except BadImage as error:
         raise bad_image(error) from None
     except InvalidValue as error:
         if error.fact("param") == "factor":
             raise InvalidValue.of("upscaling_resize", error.message) from None
         raise
-    return add_text(result, _texts(picture) | {"postprocessing": told(choice)})
+    signed = add_text(result, _texts(picture) | {"postprocessing": told(choice)})
+    (file,) = await delivered([signed], form, maker, owner=run.owner)
+    return file
 
 
 def _work(choice: Chosen, upscaler: Upscaler, picture: bytes) -> UpscaleRequest:
@@ -192,11 +201,13 @@ def _work(choice: Chosen, upscaler: Upscaler, picture: bytes) -> UpscaleRequest:
 
 
 def _texts(picture: bytes) -> dict[str, str]:
-    """Return the texts that a PNG brings; what cannot be read is no reason to refuse the picture."""
+    """Return the texts that a picture brings; what cannot be read is no reason to refuse it."""
+    comment = comment_of(picture)
+    parameters = {"parameters": comment} if comment else {}
     try:
-        return read_text(picture)
+        return read_text(picture) | parameters
     except BadImage:
-        return {}
+        return parameters
 
 
 def _check(asked: Extras) -> None:

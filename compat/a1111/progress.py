@@ -19,6 +19,9 @@ from server.service.service import JobView
 
 JOB = "scripts_txt2img"
 OFFSET = 0.01
+LOOKED_BACK = 8
+"""Ended jobs whose time tells how long a waiting one will take."""
+
 _REMEMBERED = 256
 _LIVE = (JobState.WAITING, JobState.RUNNING)
 
@@ -110,10 +113,9 @@ def progress(
         return wire.ProgressAnswer(progress=0.0, eta_relative=0.0, state=_idle(views, notes, clock))
     state = _state(view, notes.get(view.id), clock)
     share = OFFSET + _share(state)
-    elapsed = max(clock.monotonic - (view.started if view.started is not None else view.arrived), 0.0)
     image = base64.b64encode(view.preview).decode("ascii") if with_image and view.preview else None
     return wire.ProgressAnswer(
-        progress=min(share, 1.0), eta_relative=elapsed / share - elapsed, state=state, current_image=image
+        progress=min(share, 1.0), eta_relative=_eta(view, views, share, clock), state=state, current_image=image
     )
 
 
@@ -152,6 +154,20 @@ def task_progress(
         id_live_preview=number,
         textinfo=None,
     )
+
+
+def _eta(view: JobView, views: Sequence[JobView], share: float, clock: Clock) -> float:
+    """Return the seconds that a job has still to go.
+
+    One that waits, in the queue or for its model, has those of the jobs before it too: each is taken to need as long as
+    the newest ones that ended did, from their arrival at the worker.
+    """
+    if view.started is None:
+        known = [one.ended - one.started for one in views if one.ended is not None and one.started is not None]
+        if known:
+            return (view.position + 1) * sum(known[:LOOKED_BACK]) / len(known[:LOOKED_BACK])
+    elapsed = max(clock.monotonic - (view.started if view.started is not None else view.arrived), 0.0)
+    return elapsed / share - elapsed
 
 
 def _share(state: wire.ProgressState) -> float:

@@ -8,8 +8,9 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody
 
-from compat.a1111 import listings, pnginfo, wire
+from compat.a1111 import ending, listings, pnginfo, wire
 from compat.a1111.body import LenientRequest, reading, sent_in
+from compat.a1111.cmd_flags import flags
 from compat.a1111.controlnet import routes as controlnet
 from compat.a1111.door import Door, Made
 from compat.a1111.errors import reply
@@ -37,7 +38,6 @@ BEGINNINGS = {"/file=": "/internal/file"}
 IGNORED_HEADER = "x-hearth-ignored"
 
 NOT_OFFERED = {
-    "/interrogate": "captioning a picture",
     "/create/embedding": "training",
     "/create/hypernetwork": "training",
     "/train/embedding": "training",
@@ -65,9 +65,13 @@ def router(service: Service, settings: A1111Settings) -> Router:
     return Router(
         "/",
         route_handlers=[
-            Router(API, route_handlers=[*_making(door), *_controlling(door), *shown, *_refusing()]),
+            Router(
+                API, route_handlers=[*_making(door), *_telling(door), *_controlling(door), *shown, *_last(settings)]
+            ),
             Router("/internal", route_handlers=_internal(door)),
-            Router("/controlnet", route_handlers=controlnet.handlers(door.service, door.options.values)),
+            Router(
+                "/controlnet", route_handlers=controlnet.handlers(door.service, door.options.values, door.addresses)
+            ),
         ],
         exception_handlers={Exception: _refuse},
         request_max_body_size=settings.body_limit,
@@ -96,10 +100,6 @@ def _making(door: Door) -> list[HTTPRouteHandler]:
     async def img2img(data: JSONBody[wire.Img2Img], request: AnyRequest) -> Response[wire.ImagesAnswer]:
         return _made(await unless_disconnected(request, door.make(data, owner_of(request), sent_in(request))))
 
-    @post("/png-info", status_code=200, request_class=reading(wire.PngInfoRequest), summary="Read a picture's texts")
-    async def png_info(data: JSONBody[wire.PngInfoRequest]) -> wire.PngInfoAnswer:
-        return pnginfo.describe(data.image, door.styles.all().values())
-
     @post(
         "/extra-single-image",
         status_code=200,
@@ -115,7 +115,25 @@ def _making(door: Door) -> list[HTTPRouteHandler]:
     async def extra_batch_images(data: JSONBody[BatchExtras], request: AnyRequest) -> SingleAnswer | BatchAnswer:
         return await unless_disconnected(request, door.extras(data, owner_of(request)))
 
-    return [txt2img, img2img, extra_single_image, extra_batch_images, png_info]
+    return [txt2img, img2img, extra_single_image, extra_batch_images]
+
+
+def _telling(door: Door) -> list[HTTPRouteHandler]:
+    @post("/png-info", status_code=200, request_class=reading(wire.PngInfoRequest), summary="Read a picture's texts")
+    async def png_info(data: JSONBody[wire.PngInfoRequest]) -> wire.PngInfoAnswer:
+        asked = await door.addresses.fetched(data)
+        return pnginfo.describe(asked.image, door.styles.all().values())
+
+    @post(
+        "/interrogate",
+        status_code=200,
+        request_class=reading(wire.InterrogateRequest),
+        summary="Say what a picture shows",
+    )
+    async def interrogate(data: JSONBody[wire.InterrogateRequest], request: AnyRequest) -> wire.CaptionAnswer:
+        return await unless_disconnected(request, door.caption(data, owner_of(request)))
+
+    return [png_info, interrogate]
 
 
 def _controlling(door: Door) -> list[HTTPRouteHandler]:
@@ -150,7 +168,7 @@ def _options(door: Door) -> list[HTTPRouteHandler]:
 
     @get("/cmd-flags", summary="Start-up flags")
     async def cmd_flags() -> dict[str, Any]:
-        return listings.flags(door.settings)
+        return flags(door.settings)
 
     @get("/memory", summary="Memory in bytes")
     async def memory() -> wire.MemoryAnswer:
@@ -166,7 +184,7 @@ def _models(door: Door) -> list[HTTPRouteHandler]:
     async def sd_models() -> list[wire.ModelItem]:
         return listings.checkpoints(models(ModelKind.CHECKPOINT))
 
-    @get("/sd-vae", summary="VAE files")
+    @get(["/sd-vae", "/sd-modules"], summary="VAE files")
     async def sd_vae() -> list[wire.VaeItem]:
         return listings.vaes(models(ModelKind.VAE))
 
@@ -251,12 +269,14 @@ def _empty() -> list[HTTPRouteHandler]:
     return [face_restorers, extensions]
 
 
-def _refusing() -> list[HTTPRouteHandler]:
+def _last(settings: A1111Settings) -> list[HTTPRouteHandler]:
+    """Return what is refused, and what may end the server."""
+
     @post([*NOT_OFFERED], status_code=501, summary="Not offered yet")
     async def not_offered(request: AnyRequest) -> None:
         raise NotHere.of(NOT_OFFERED[request.url.path.removeprefix(API).rstrip("/")])
 
-    return [not_offered]
+    return [not_offered, *ending.handlers(settings)]
 
 
 def _internal(door: Door) -> list[HTTPRouteHandler]:

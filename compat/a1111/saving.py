@@ -49,6 +49,10 @@ class OutputFolder:
                 return path
         raise FileExistsError(f"no free name in {MOST_TRIES} tries")
 
+    def keep(self, place: Place, data: bytes, *, extension: str) -> None:
+        """Write a file whose name tells its content, unless it is there; raise OSError."""
+        _put(self._folder(place) / f"{place.name(0)}.{extension}", data)
+
     def remember(self, text: str) -> None:
         """Keep the parameters of the newest picture, as A1111 does in `params.txt`; raise OSError."""
         self._root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)

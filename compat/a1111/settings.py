@@ -12,6 +12,8 @@ class A1111Settings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint used until a client chooses one, "" the first in the list. `previews_every` model calls a preview is
     made, 0 = never, -1 = as the options say. `models_dir`, `listen` and `port` are what cmd-flags shows.
     `body_limit` is in bytes. `output_dir` is where pictures are saved when a request asks for that, None saves none.
+    With `fetch_images`, pictures that requests name by addresses are fetched.
+    `caption_model` is the chat model that `interrogate` asks, "" for none; `server_stop` lets clients end the server.
     """
 
     options_file: str | None = None
@@ -27,4 +29,7 @@ class A1111Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_steps: int = 1000
     body_limit: int = 256 * 1024 * 1024
     listen: bool = False
+    caption_model: str = ""
+    server_stop: bool = False
+    fetch_images: bool = False
     port: int = 7860

@@ -190,6 +190,19 @@ class PngInfoAnswer(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
 
 
+class InterrogateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of `POST /sdapi/v1/interrogate`."""
+
+    image: str = ""
+    model: str = "clip"
+
+
+class CaptionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of interrogate."""
+
+    caption: str
+
+
 class ProgressState(msgspec.Struct, frozen=True, kw_only=True):
     """The running job as `progress` shows it."""
 
@@ -350,11 +363,22 @@ class ScriptsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     img2img: list[str]
 
 
+class ResidentItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded model in `GET memory`: bytes by pool, jobs that run on it."""
+
+    model: str
+    kind: str
+    state: str
+    jobs: int
+    held: dict[str, int]
+
+
 class MemoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `GET memory`: bytes."""
+    """Answer of `GET memory`: bytes. `models` is ours: every loaded model, those for chat too."""
 
     ram: dict[str, float | int]
     cuda: dict[str, Any]
+    models: list[ResidentItem]
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from compat.a1111 import answer, checkpoints, convert, img2img, naming, wire
 from compat.a1111.colours import colour_of
+from compat.a1111.file_formats import Form, delivered, extension_of, form_of
+from compat.a1111.interrogate import Captioner
 from compat.a1111.making import Maker
 from compat.a1111.options import CHECKPOINT, OptionStore, OptionValues
 from compat.a1111.refusals import Refused, bad_image
@@ -22,8 +24,10 @@ from compat.a1111.settings import A1111Settings
 from compat.a1111.styles import StyleBook
 from compat.a1111.upscalers import Upscaler, upscalers
 from server.core.errors import BadImage
+from server.core.image import ImageReady
 from server.core.models import ModelCard, ModelKind
 from server.core.pixels import GridRequest
+from server.http.picture_files import kind_of
 from server.http.png import add_text
 from server.service.service import Service
 
@@ -62,7 +66,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     def images(self) -> list[bytes]:
         """Return the pictures, each followed by the masks that the request asks for."""
         pairs = zip(self.files, self.finished.pictures, strict=True)
-        return [file for own, picture in pairs for file in (own, *picture.further)]
+        return [
+            file for own, picture in pairs for file in (own, *further(self.planned.plan, picture, "return").values())
+        ]
 
     def info(self) -> dict[str, Any]:
         """Return what the `info` string holds."""
@@ -87,6 +93,7 @@ class Workshop:
         self._options = options
         self._styles = styles
         self.maker = maker
+        self.captioner = Captioner(service, settings)
         self.folder = OutputFolder(settings.output_dir) if settings.output_dir else None
 
     def selected(self) -> ModelCard | None:
@@ -144,6 +151,7 @@ class Workshop:
             embeddings=models(ModelKind.EMBEDDING),
             hypernetworks=models(ModelKind.HYPERNETWORK),
             controlnets=models(ModelKind.CONTROLNET),
+            encoders=models(ModelKind.IMAGE_ENCODER),
             vaes=models(ModelKind.VAE),
             upscalers=self.upscalers(),
             checkpoints=models(ModelKind.CHECKPOINT),
@@ -170,13 +178,14 @@ class Workshop:
             Refused: an init picture is none.
             ServerError: what the job ended with.
         """
+        await asyncio.to_thread(self._keep_init, planned.plan)
         try:
             finished = await self.maker.pictures(planned.plan, planned.card, owner=owner, tag=tag, run=run)
         except BadImage as error:
             raise (error if planned.plan.given is None else bad_image(error)) from None
         return await asyncio.to_thread(cell_of, planned, finished)
 
-    async def keep(self, cell: Cell, files: list[bytes] | None = None) -> bool:
+    async def keep(self, cell: Cell, files: list[bytes] | None = None, *, owner: str) -> bool:
         """Save pictures where the request and the options want that; tell whether it went well.
 
         `files` are saved in place of the cell's own.
@@ -184,15 +193,27 @@ class Workshop:
         plan = cell.planned.plan
         if not self._saves(plan) or not plan.options.flag("samples_save"):
             return True
-        return await asyncio.to_thread(self._keep, cell, files)
+        form = form_of(plan.options)
+        saved = [(index, "", file) for index, file in enumerate(files)] if files is not None else to_save(cell)
+        written = await delivered([file for _, _, file in saved], form, self.maker, owner=owner)
+        named = [(index, suffix, file) for (index, suffix, _), file in zip(saved, written, strict=True)]
+        return await asyncio.to_thread(self._keep, cell, named, form)
 
-    async def keep_grid(self, cell: Cell, grid: bytes, base: str = "grid") -> bool:
+    async def keep_grid(self, cell: Cell, grid: bytes, base: str = "grid", *, owner: str) -> bool:
         """Save a grid of pictures that begins with the cell's first one; tell whether it went well."""
         plan = cell.planned.plan
         if not self._saves(plan) or not plan.options.flag("grid_save"):
             return True
         place = naming.of_grid(plan.options, cell.planned.route, facts_of(cell, 0), base)
-        return await asyncio.to_thread(self._save, place, grid, None)
+        form = form_of(plan.options, "grid_format")
+        (written,) = await delivered([grid], form, self.maker, owner=owner)
+        return await asyncio.to_thread(self._save, place, written, form, None)
+
+    def form(self, request: Asked) -> Form:
+        """Return the format of a request's pictures; raise Refused when the options name none that is known."""
+        options = self.options().with_overrides(request.override_settings or {})
+        form_of(options, "grid_format")
+        return form_of(options)
 
     async def grid(self, work: GridRequest, text: str, options: OptionValues, *, owner: str, run: Run | None) -> bytes:
         """Have pictures put side by side; `text` is the grid's infotext. Raise what the job ended with."""
@@ -203,13 +224,13 @@ class Workshop:
     def _saves(self, plan: convert.Plan) -> bool:
         return plan.request.save_images and self.folder is not None
 
-    def _keep(self, cell: Cell, files: list[bytes] | None) -> bool:
+    def _keep(self, cell: Cell, files: list[tuple[int, str, bytes]], form: Form) -> bool:
         options = cell.planned.plan.options
         went_well = True
-        for index, file in enumerate(cell.files if files is None else files):
-            place = naming.of_sample(options, cell.planned.route, facts_of(cell, index))
+        for index, suffix, file in files:
+            place = naming.of_sample(options, cell.planned.route, facts_of(cell, index), suffix)
             text = cell.texts[min(index, len(cell.texts) - 1)] if cell.texts else ""
-            went_well = self._save(place, file, text if options.flag("save_txt") else None) and went_well
+            went_well = self._save(place, file, form, text if options.flag("save_txt") else None) and went_well
         if cell.texts and self.folder is not None:
             try:
                 self.folder.remember(cell.texts[0])
@@ -217,11 +238,22 @@ class Workshop:
                 logger.warning("params.txt could not be written: %s", error.strerror or error)
         return went_well
 
-    def _save(self, place: naming.Place, file: bytes, text: str | None) -> bool:
+    def _keep_init(self, plan: convert.Plan) -> None:
+        """Save the pictures that a request begins with, where the options want that."""
+        if plan.given is None or plan.given.digest is None or self.folder is None:
+            return
+        for file in plan.given.init.images:
+            place = naming.of_init(plan.options, img2img.digest_of(file))
+            try:
+                self.folder.keep(place, file, extension=_extension(file))
+            except OSError as error:
+                logger.warning("an init picture could not be saved: %s", error.strerror or error)
+
+    def _save(self, place: naming.Place, file: bytes, form: Form, text: str | None) -> bool:
         if self.folder is None:
             return True
         try:
-            self.folder.save(place, file, text=text)
+            self.folder.save(place, file, extension=extension_of(file, form), text=text)
         except OSError as error:
             logger.warning("a picture could not be saved: %s", error.strerror or error)
             return False
@@ -243,6 +275,37 @@ def cell_of(planned: Planned, finished: answer.Finished) -> Cell:
     pairs = zip(finished.pictures, texts, strict=True)
     files = [add_text(picture.png, {"parameters": text}) if told else picture.png for picture, text in pairs]
     return Cell(planned=planned, finished=finished, texts=texts, files=files)
+
+
+def further(plan: convert.Plan, picture: ImageReady, purpose: Literal["return", "save"]) -> dict[str, bytes]:
+    """Return a picture's mask and composite, as far as an option asks for them for this purpose, by name."""
+    inpaint = None if plan.work.init is None else plan.work.init.inpaint
+    if inpaint is None:
+        return {}
+    names = [
+        name for name, made in (("mask", inpaint.return_mask), ("mask-composite", inpaint.return_composite)) if made
+    ]
+    option = {name: f"{purpose}_{name.replace('-', '_')}" for name in names}
+    pairs = zip(names, picture.further, strict=False)
+    return {name: file for name, file in pairs if plan.options.flag(option[name])}
+
+
+def to_save(cell: Cell) -> list[tuple[int, str, bytes]]:
+    """Return what is saved of a cell: for each file the picture's number and the end of the name.
+
+    What an interrupt left unfinished is not, unless the option says so.
+    """
+    plan, finished = cell.planned.plan, cell.finished
+    pairs = list(zip(cell.files, finished.pictures, strict=True))
+    if finished.interrupted and pairs and not plan.options.flag("save_incomplete_images"):
+        last = pairs[-1][1].index // plan.work.batch_size
+        pairs = [pair for pair in pairs if pair[1].index // plan.work.batch_size != last]
+    saved = []
+    for file, picture in pairs:
+        saved.append((picture.index, "", file))
+        masks = further(plan, picture, "save")
+        saved += [(picture.index, f"-{name}", mask) for name, mask in masks.items()]
+    return saved
 
 
 def sheet_of(cell: Cell) -> Sheet:
@@ -282,6 +345,11 @@ def facts_of(cell: Cell, index: int) -> naming.Facts:
         denoising=plan.request.denoising_strength,
         at=time.mktime(time.strptime(finished.timestamp, "%Y%m%d%H%M%S")) if finished.timestamp else time.time(),
     )
+
+
+def _extension(file: bytes) -> str:
+    others = {b"GIF8": "gif", b"BM": "bmp"}
+    return kind_of(file) or next((name for start, name in others.items() if file.startswith(start)), "img")
 
 
 def _decided(request: Asked, context: convert.Context) -> convert.Plan:

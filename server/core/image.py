@@ -17,6 +17,7 @@ MaskedContent = Literal["fill", "original", "noise", "nothing"]
 ControlMode = Literal["balanced", "prompt", "control"]
 ControlFit = Literal["stretch", "crop", "fill"]
 ControlPasses = Literal["both", "first", "second"]
+FileKind = Literal["png", "jpeg", "webp"]
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -24,6 +25,14 @@ class Size(msgspec.Struct, frozen=True):
 
     width: int
     height: int
+
+
+class FileFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """How finished pictures are written. `quality` 1 ... 100 is for JPEG, and for WebP that is not `lossless`."""
+
+    kind: FileKind = "png"
+    quality: int = 80
+    lossless: bool = False
 
 
 class Seeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +58,8 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     `sigma_min`, `sigma_max`, `rho` 0 = the schedule's own. `discard_next_to_last` drops the last but one sigma.
     Below the sigma `min_uncond` every second model call (or every one, with `min_uncond_all`) leaves the negative
     prompt out. `quantise_times` rounds model times to integers. `extra_noise` is put on top of where a pass begins with
-    a picture, as a share of the noise that is there.
+    a picture, as a share of the noise that is there. `beta_alpha` and `beta_beta` are the shape of the schedule `beta`;
+    with `scaled_start` a pass from noise begins with sqrt(1 + sigma^2) of it (as SGM does), and not with sigma.
     """
 
     sampler: str = "euler"
@@ -69,6 +79,9 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     min_uncond_all: bool = False
     quantise_times: bool = False
     extra_noise: float = 0.0
+    beta_alpha: float = 0.6
+    beta_beta: float = 0.6
+    scaled_start: bool = False
 
 
 class TextEncoding(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +199,8 @@ class Inpaint(msgspec.Struct, frozen=True, kw_only=True):
     with `padding` pixels around it, at the full size asked for, and pastes it back into the picture. `rounded` makes
     the mask of latents and of inpainting checkpoints all or nothing. `overlay` puts the old pixels back around the
     mask. `return_mask` and `return_composite` ask for further pictures: the mask, and the new part alone.
+    `latent_mask` is a picture file that takes the mask's place in latents and where surroundings are smeared in, as it
+    is: neither inverted nor blurred.
     """
 
     mask: bytes
@@ -200,6 +215,7 @@ class Inpaint(msgspec.Struct, frozen=True, kw_only=True):
     soft: SoftInpaint | None = None
     return_mask: bool = False
     return_composite: bool = False
+    latent_mask: bytes | None = None
 
 
 class InitImages(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,9 +223,9 @@ class InitImages(msgspec.Struct, frozen=True, kw_only=True):
 
     `strength` is the share of noise put on them; `exact_steps` does all steps within that share instead of the last
     steps of a whole schedule. `resize` brings them to the request's size (`latent`: once they are encoded), enlarging
-    by `upscaler` (`none` = Lanczos). `background` is the colour behind transparent pixels (red, green, blue).
-    `noise_multiplier` is a factor on the first noise. `match_colours` gives the result the colours of the picture it
-    came from.
+    by `upscaler` (`none` = Lanczos), or by `upscaler_file` where it is given. `background` is the colour behind
+    transparent pixels (red, green, blue). `noise_multiplier` is a factor on the first noise. `match_colours` gives the
+    result the colours of the picture it came from.
 
     For checkpoints that see the picture: `mask_weight` is how far the masked part is hidden from inpainting models,
     `picture_scale` how strongly pix2pix models follow the picture (None, 1 = as the prompt guides).
@@ -226,6 +242,7 @@ class InitImages(msgspec.Struct, frozen=True, kw_only=True):
     mask_weight: float = 1.0
     picture_scale: float | None = None
     inpaint: Inpaint | None = None
+    upscaler_file: UpscalerRef | None = None
 
 
 class EmbeddingRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +278,9 @@ class ControlUnit(msgspec.Struct, frozen=True, kw_only=True):
     is a factor on what it adds; the modes `prompt` and `control` weaken the coarser layers, and `control` leaves the
     negative prompt alone. `layer_weights` take the place of all that. `region` is a mask outside of which the unit
     does not act. `return_map` asks for the map beside the pictures.
+
+    A model whose pictures an image encoder looks at (IP-Adapter) finds its encoder among the files `encoders`; with
+    `more_images` it follows several pictures at once.
     """
 
     name: str
@@ -279,6 +299,8 @@ class ControlUnit(msgspec.Struct, frozen=True, kw_only=True):
     region: bytes | None = None
     crop_to_mask: bool = True
     return_map: bool = True
+    more_images: tuple[bytes, ...] = ()
+    encoders: tuple[str, ...] = ()
 
 
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
@@ -286,7 +308,7 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
 
     `vae` is a file whose VAE is used instead of the loaded one (a checkpoint's own file: that with which it came).
     `embeddings` are those that may occur in the prompts. `preview_every` model calls a small preview is made
-    (0 = never).
+    (0 = never). `file` is how the pictures are written; previews, maps and further pictures are always PNG.
     """
 
     model: str
@@ -308,6 +330,7 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     tiling: bool = False
     preview_every: int = 0
     refiner: Refiner | None = None
+    file: FileFormat = FileFormat()
 
 
 class ImageStarted(msgspec.Struct, frozen=True, kw_only=True, tag="image_started"):
@@ -335,6 +358,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True, tag="preview"):
 class ImageReady(msgspec.Struct, frozen=True, kw_only=True, tag="image_ready"):
     """A finished picture: number `index` (from 0) of the job, PNG bytes without text chunks.
 
+    Where the request wants another format, `png` is empty and `file` has the picture, without texts too.
     `further` are the pictures that `Inpaint` asks for besides, as PNG.
     """
 
@@ -345,6 +369,12 @@ class ImageReady(msgspec.Struct, frozen=True, kw_only=True, tag="image_ready"):
     width: int
     height: int
     further: tuple[bytes, ...] = ()
+    file: bytes = b""
+
+    @property
+    def data(self) -> bytes:
+        """Return the picture in the format that was asked for."""
+        return self.file or self.png
 
 
 class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finished"):

@@ -1,4 +1,4 @@
-"""Work on finished pixels, without a checkpoint: pictures enlarged, put side by side, cut up and joined again.
+"""Work on finished pixels, without a checkpoint: pictures enlarged, put side by side, cut up, joined, given more room.
 
 Each of these is answered by `ImageStarted`, a `StepDone` for each piece of work, an `ImageReady` for each picture (its
 seeds are 0: nothing is drawn here) and `ImageFinished`. `BUILT_IN` names the worker that is always there and needs no
@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from server.core.image import Preprocessing, Size
+from server.core.image import FileFormat, Preprocessing, Size
 
 BUILT_IN = "/pixels"
 """No file can have this name: those are relative to their folder."""
@@ -23,7 +23,8 @@ class UpscaleRequest(msgspec.Struct, frozen=True, kw_only=True, tag="upscale"):
 
     `model` is an upscaler's id, or BUILT_IN, which enlarges by `kernel` (`none` leaves pictures as they are). Networks
     work on tiles of `tile` pixels with `overlap` pixels in common, 0 = the whole picture at once. `under` holds for
-    each picture the one that the result is laid over, `visibility` 0 ... 1; it has the same size.
+    each picture the one that the result is laid over, `visibility` 0 ... 1; it has the same size. `file` is how the
+    results are written: with the kernel `none` that is all that is done to a picture.
     """
 
     model: str
@@ -36,6 +37,7 @@ class UpscaleRequest(msgspec.Struct, frozen=True, kw_only=True, tag="upscale"):
     overlap: int = 8
     under: tuple[bytes, ...] = ()
     visibility: float = 1.0
+    file: FileFormat = FileFormat()
 
 
 class Caption(msgspec.Struct, frozen=True):
@@ -96,4 +98,61 @@ class PoseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="pose"):
     model: str = BUILT_IN
 
 
-PixelWork = UpscaleRequest | GridRequest | SplitRequest | JoinRequest | MapRequest | PoseRequest
+class GrowRequest(msgspec.Struct, frozen=True, kw_only=True, tag="grow"):
+    """Room of `pixels` at one side of a picture, filled with noise of the picture's own spectrum and colours.
+
+    Four pictures come back: the whole on a canvas of sides that are multiples of 64 (the room at the right or below
+    begins where the picture ends, the rest of the canvas lies behind), the part of it that is to be made anew, which is
+    at most `reach` in the direction of growth, its mask and its mask for latents (white = anew). `blur` pixels of the
+    picture are masked, too, twice as many for latents. `detail` is the exponent on the spectrum, `colour_variation`
+    0 ... 1 how far the noise of the three channels differs.
+    """
+
+    picture: bytes
+    side: Literal["left", "right", "up", "down"]
+    pixels: int
+    reach: Size
+    blur: int = 0
+    detail: float = 1.0
+    colour_variation: float = 0.05
+    model: str = BUILT_IN
+
+
+class FrameRequest(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
+    """A picture on a black canvas with room around it.
+
+    Three pictures come back: the canvas, its mask and its mask for latents (white = room). The mask reaches twice
+    `blur` pixels into the picture, the one for latents half of it.
+    """
+
+    picture: bytes
+    left: int = 0
+    right: int = 0
+    up: int = 0
+    down: int = 0
+    blur: int = 0
+    model: str = BUILT_IN
+
+
+class LayRequest(msgspec.Struct, frozen=True, kw_only=True, tag="lay"):
+    """A picture laid onto another one at (`left`, `top`) pixels; then all beyond `size` is cut off."""
+
+    under: bytes
+    picture: bytes
+    left: int
+    top: int
+    size: Size
+    model: str = BUILT_IN
+
+
+PixelWork = (
+    UpscaleRequest
+    | GridRequest
+    | SplitRequest
+    | JoinRequest
+    | MapRequest
+    | PoseRequest
+    | GrowRequest
+    | FrameRequest
+    | LayRequest
+)

@@ -4,8 +4,11 @@ No recordings of these families exist. Each tiny checkpoint is read twice: by th
 converters into models that are written down by hand.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from server.engines.image.pictures import png
 from server.engines.image.seeds import NoiseSource
 from server.engines.image.unet_call import UNetCall
 from tests.support import reference_models as reference
-from tests.support.diffusers_folder import write_tiny_folder
+from tests.support.diffusers_folder import INDEX, write_tiny_folder
 from tests.support.golden_images import card_of, difference, pictures
 from tests.support.reference_models import CAT, A, Text
 from tests.support.tiny_checkpoint import KINDS, TEXT, tiny_tensors, write_tiny_checkpoint
@@ -70,13 +73,24 @@ def engine_of(path: Path, **settings: Any) -> DiffusionEngine:
     return DiffusionLoader().load(card_of(path), msgspec.structs.replace(SETTINGS, **settings), lambda fraction: None)
 
 
+@pytest.fixture(scope="module")
+def engines(folder: Path) -> Iterator[Callable[[str], DiffusionEngine]]:
+    """Engines by family, each loaded once."""
+
+    @cache
+    def of(family: str) -> DiffusionEngine:
+        engine = engine_of(write_tiny_checkpoint(folder / f"of_{family}.safetensors", half=False, family=family))
+        loaded.callback(engine.close)
+        return engine
+
+    with ExitStack() as loaded:
+        yield of
+
+
 @pytest.fixture
-def engine(folder: Path, request: pytest.FixtureRequest) -> Iterator[DiffusionEngine]:
+def engine(engines: Callable[[str], DiffusionEngine], request: pytest.FixtureRequest) -> DiffusionEngine:
     """The engine of the family that the test names."""
-    path = write_tiny_checkpoint(folder / f"{request.param}.safetensors", half=False, family=request.param)
-    engine = engine_of(path)
-    yield engine
-    engine.close()
+    return engines(request.param)
 
 
 def asked(text: str = "a cat", /, **fields: Any) -> ImageRequest:
@@ -345,6 +359,12 @@ def begun() -> InitImages:
     return InitImages(images=(png(Image.new("RGB", (32, 32), "teal")),), strength=0.7)
 
 
+@pytest.fixture(scope="module")
+def published(folder: Path) -> Path:
+    """A whole folder, for tests that take something out of a copy."""
+    return write_tiny_folder(folder / "published", "sd1").parent
+
+
 class TestFolders:
     @pytest.mark.parametrize("family", ["sd1", "sd2", "sd2-v", "sdxl", "sdxl-refiner", "inpaint", "sdxl-pix2pix"])
     def test_a_folder_is_the_same_model_as_the_file(self, family: str, tmp_path: Path) -> None:
@@ -384,8 +404,8 @@ class TestFolders:
             ("scheduler/scheduler_config.json", "lacks scheduler/scheduler_config.json"),
         ],
     )
-    def test_what_a_folder_lacks_is_named(self, tmp_path: Path, gone: str, sentence: str) -> None:
-        index = write_tiny_folder(tmp_path / "folder", "sd1")
-        (index.parent / gone).unlink()
+    def test_what_a_folder_lacks_is_named(self, published: Path, tmp_path: Path, gone: str, sentence: str) -> None:
+        copy = Path(shutil.copytree(published, tmp_path / "folder"))
+        (copy / gone).unlink()
         with pytest.raises(LoadFailed, match=sentence):
-            load_tiny(index)
+            load_tiny(copy / INDEX)

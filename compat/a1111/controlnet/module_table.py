@@ -1,6 +1,6 @@
 """The extension's preprocessors: names, labels, sliders, types. A table and nothing else.
 
-A slider is (name, least, largest, step, value).
+A slider is (name, least, largest, step, value). `softedge_plain` is our own, for those that need networks.
 """
 
 from typing import Final
@@ -14,13 +14,17 @@ FINE: Final[Slider] = ("Resolution", 64, 2048, 8, 1280)
 
 NETWORK: Final = "it needs a neural network that this server does not have"
 REFERENCE: Final = "following a reference picture is not offered yet"
-VISION: Final = "it needs an image encoder, which is not offered yet"
+VISION: Final = "what it makes of an image encoder is not offered yet"
+ENCODER: Final = "it needs an image encoder, and none is there: put one (CLIP ViT-H or bigG) into models/clip_vision"
+FACES: Final = "it needs a face detector, which this server does not have"
 COLOUR_FIX: Final = "correcting colours in every step is not offered yet"
-ONLY_ADAPTER: Final = "it makes maps for T2I-Adapters alone, and is not offered yet"
 
 
 class Module(msgspec.Struct, frozen=True):
-    """A preprocessor. `reason` is why it does not work here, "" when it does."""
+    """A preprocessor. `reason` is why it does not work here, "" when it does.
+
+    One that `looks` gives no map: an image encoder sees the picture.
+    """
 
     name: str
     tags: tuple[str, ...] = ()
@@ -31,6 +35,7 @@ class Module(msgspec.Struct, frozen=True):
     sliders: tuple[Slider, ...] = ()
     model_free: bool = False
     needs_mask: bool = False
+    looks: bool = False
 
     @property
     def shown(self) -> str:
@@ -105,6 +110,7 @@ MODULES: Final[tuple[Module, ...]] = (
     Module("pidinet_safe", ("SoftEdge",), NETWORK, label="softedge_pidisafe"),
     Module("hed", ("SoftEdge",), NETWORK, label="softedge_hed"),
     Module("hed_safe", ("SoftEdge",), NETWORK, label="softedge_hedsafe"),
+    Module("softedge_plain", ("SoftEdge",)),
     Module("softedge_teed", ("SoftEdge",), NETWORK, sliders=(_SAFE,)),
     Module("softedge_anyline", ("SoftEdge",), NETWORK, resolution=FINE, sliders=(_SAFE,)),
     Module("pidinet_scribble", _SKETCHES, NETWORK, label="scribble_pidinet", priority=100),
@@ -158,16 +164,16 @@ MODULES: Final[tuple[Module, ...]] = (
         model_free=True,
     ),
     Module("revision_ignore_prompt", ("Revision",), VISION, resolution=None, sliders=(_AUGMENT,), model_free=True),
-    Module("color", ("T2I-Adapter",), ONLY_ADAPTER, label="t2ia_color_grid"),
+    Module("color", ("T2I-Adapter",), label="t2ia_color_grid"),
     Module("pidinet_sketch", ("T2I-Adapter",), NETWORK, label="t2ia_sketch_pidi"),
     Module("clip_vision", ("T2I-Adapter",), VISION, label="t2ia_style_clipvision"),
-    Module("ip-adapter-auto", ("IP-Adapter",), VISION, priority=100, resolution=None),
-    Module("ip-adapter_clip_sd15", ("IP-Adapter",), VISION, label="ip-adapter_clip_h", resolution=None),
-    Module("ip-adapter_clip_sdxl", ("IP-Adapter",), VISION, label="ip-adapter_clip_g", resolution=None),
-    Module("ip-adapter_clip_sdxl_plus_vith", ("IP-Adapter",), VISION, resolution=None),
-    Module("ip-adapter_face_id", ("IP-Adapter",), VISION, resolution=None),
-    Module("ip-adapter_face_id_plus", ("IP-Adapter",), VISION, resolution=None),
-    Module("ip-adapter_pulid", ("IP-Adapter",), VISION, resolution=None),
-    Module("instant_id_face_embedding", ("Instant-ID",), NETWORK, resolution=None),
-    Module("instant_id_face_keypoints", ("Instant-ID",), NETWORK, resolution=None),
+    Module("ip-adapter-auto", ("IP-Adapter",), priority=100, resolution=None, looks=True),
+    Module("ip-adapter_clip_sd15", ("IP-Adapter",), label="ip-adapter_clip_h", resolution=None, looks=True),
+    Module("ip-adapter_clip_sdxl", ("IP-Adapter",), label="ip-adapter_clip_g", resolution=None, looks=True),
+    Module("ip-adapter_clip_sdxl_plus_vith", ("IP-Adapter",), resolution=None, looks=True),
+    Module("ip-adapter_face_id", ("IP-Adapter",), FACES, resolution=None),
+    Module("ip-adapter_face_id_plus", ("IP-Adapter",), FACES, resolution=None),
+    Module("ip-adapter_pulid", ("IP-Adapter",), FACES, resolution=None),
+    Module("instant_id_face_embedding", ("Instant-ID",), FACES, resolution=None),
+    Module("instant_id_face_keypoints", ("Instant-ID",), FACES, resolution=None),
 )

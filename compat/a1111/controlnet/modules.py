@@ -1,7 +1,7 @@
 """Finding preprocessors, their menus, and the numbers that they are given."""
 
 from compat.a1111.controlnet import wire
-from compat.a1111.controlnet.module_table import MODULES, Module, Slider
+from compat.a1111.controlnet.module_table import ENCODER, MODULES, Module, Slider
 
 NONE = "none"
 
@@ -15,10 +15,23 @@ USUAL_RESOLUTION = 512
 UNSUPPORTED = ("clip_vision", "revision_clipvision", "revision_ignore_prompt", "ip-adapter-auto")
 """Modules that `detect` refuses in the extension, too, for what they give is no picture."""
 
+PICTURE = "picture"
+"""What the core calls all modules that let an image encoder see the picture; the model knows which encoder."""
+
 
 def find(word: str) -> Module | None:
     """Return the module of that name or label."""
     return next((module for module in MODULES if word in (module.name, module.shown)), None)
+
+
+def reason(module: Module, *, sees: bool) -> str:
+    """Return why a module does not work here, "" when it does; `sees` tells whether there is an image encoder."""
+    return ENCODER if module.looks and not sees else module.reason
+
+
+def core_name(module: Module) -> str:
+    """Return what the core calls a module."""
+    return PICTURE if module.looks else module.name
 
 
 def ordered(tag: str = "") -> list[Module]:
@@ -28,11 +41,11 @@ def ordered(tag: str = "") -> list[Module]:
     return [MODULES[0], *wanted]
 
 
-def listing(*, labels: bool) -> wire.ModuleList:
-    """Return the answer of `module_list`."""
+def listing(*, labels: bool, sees: bool) -> wire.ModuleList:
+    """Return the answer of `module_list`; `sees` tells whether there is an image encoder."""
     names = {module.shown if labels else module.name: module for module in ordered()}
     return wire.ModuleList(
-        module_list=list(names), module_detail={name: _detail(module) for name, module in names.items()}
+        module_list=list(names), module_detail={name: _detail(module, sees=sees) for name, module in names.items()}
     )
 
 
@@ -56,10 +69,10 @@ def _within(asked: float | None, slider: Slider | None) -> float:
     return asked if asked is not None and low <= asked <= high else value
 
 
-def _detail(module: Module) -> wire.ModuleDetail:
+def _detail(module: Module, *, sees: bool) -> wire.ModuleDetail:
     sliders = (module.resolution, *module.sliders)
     items = [
         wire.SliderItem(name=name, value=value, min=low, max=high, step=step)
         for name, low, high, step, value in (slider for slider in sliders if slider is not None)
     ]
-    return wire.ModuleDetail(model_free=module.model_free, sliders=items, unavailable=module.reason or None)
+    return wire.ModuleDetail(model_free=module.model_free, sliders=items, unavailable=reason(module, sees=sees) or None)

@@ -9,6 +9,7 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, JSONBody
 
+from compat.a1111.addresses import Addresses
 from compat.a1111.body import reading
 from compat.a1111.controlnet import models, modules, wire
 from compat.a1111.controlnet.units import unit_count
@@ -30,9 +31,9 @@ VERSION = 3
 AnyRequest = Request[Any, Any, Any]
 
 
-def handlers(service: Service, options: Callable[[], OptionValues]) -> list[HTTPRouteHandler]:
+def handlers(service: Service, options: Callable[[], OptionValues], addresses: Addresses) -> list[HTTPRouteHandler]:
     """Return the handlers below `/controlnet`."""
-    return [*_asking(service, options), *_making(service)]
+    return [*_asking(service, options), *_making(service, addresses)]
 
 
 def _asking(service: Service, options: Callable[[], OptionValues]) -> list[HTTPRouteHandler]:
@@ -48,7 +49,8 @@ def _asking(service: Service, options: Callable[[], OptionValues]) -> list[HTTPR
 
     @get("/module_list", summary="Preprocessors")
     async def module_list(alias_names: FromQuery[bool] = False) -> wire.ModuleList:
-        return modules.listing(labels=alias_names)
+        encoders = service.models(ModelKind.IMAGE_ENCODER)
+        return modules.listing(labels=alias_names, sees=any(card.broken is None for card in encoders))
 
     @get("/control_types", summary="Preprocessors and control models by type")
     async def control_types() -> wire.ControlTypes:
@@ -61,10 +63,11 @@ def _asking(service: Service, options: Callable[[], OptionValues]) -> list[HTTPR
     return [version, model_list, module_list, control_types, settings]
 
 
-def _making(service: Service) -> list[HTTPRouteHandler]:
+def _making(service: Service, addresses: Addresses) -> list[HTTPRouteHandler]:
     @post("/detect", status_code=200, request_class=reading(wire.DetectRequest), summary="Make maps of pictures")
     async def detect(data: JSONBody[wire.DetectRequest], request: AnyRequest) -> wire.PicturesAnswer:
-        return await unless_disconnected(request, _answered(service, to_core(data), owner_of(request)))
+        work = to_core(await addresses.fetched(data))
+        return await unless_disconnected(request, _answered(service, work, owner_of(request)))
 
     @post("/render_openpose_json", status_code=200, summary="Draw poses")
     async def render_openpose_json(request: AnyRequest) -> wire.PicturesAnswer:
@@ -87,7 +90,7 @@ def to_core(data: wire.DetectRequest) -> MapRequest:
     module = modules.find(data.controlnet_module)
     if module is None:
         raise Refused.http("Module not available")
-    if module.name in modules.UNSUPPORTED:
+    if module.name in modules.UNSUPPORTED or module.looks:
         raise Refused.http("Module not supported")
     if module.reason:
         raise Refused.http(f"Module not available: {module.reason}")

@@ -36,6 +36,7 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True):
     cards: Sequence[ModelCard]
+    encoders: tuple[str, ...]
     seed: int
     with_maps: bool
 
@@ -48,16 +49,22 @@ def unit_count(options: OptionValues) -> int:
 
 
 def controlled(
-    scripts: Mapping[str, Any], options: OptionValues, cards: Sequence[ModelCard], *, seed: int
+    scripts: Mapping[str, Any],
+    options: OptionValues,
+    cards: Sequence[ModelCard],
+    *,
+    seed: int,
+    encoders: Sequence[ModelCard] = (),
 ) -> Controlled:
-    """Return what the script's units come to; `seed` is for modules that throw dice.
+    """Return what the script's units come to; `seed` is for modules that throw dice, `encoders` for models that look.
 
     Raises:
         Unreadable, InvalidValue, Unsupported, Refused: a unit that is enabled cannot act as it asks.
     """
     args = _args(scripts)
     count = unit_count(options)
-    case = _Case(cards=cards, seed=seed, with_maps=options.get(NO_MAPS) is not True)
+    files = tuple(card.files[0] for card in encoders if card.broken is None and card.files)
+    case = _Case(cards=cards, encoders=files, seed=seed, with_maps=options.get(NO_MAPS) is not True)
     units: list[ControlUnit] = []
     told: dict[str, str] = {}
     for place, sent in enumerate(args[:count]):
@@ -108,27 +115,31 @@ def _is_enabled(unit: wire.Unit) -> bool:
 
 def _unit(unit: wire.Unit, case: _Case) -> tuple[ControlUnit, dict[str, str]]:
     """Return the core's unit and its infotext entry."""
-    module, card = _module(unit), _model(unit, case.cards)
+    module, card = _module(unit, case), _model(unit, case.cards)
     weight = _between("weight", unit.weight, 1.0, MOST_WEIGHT)
     start = _between("guidance_start", unit.guidance_start, 0.0, 1.0)
     end = _between("guidance_end", unit.guidance_end, 1.0, 1.0)
     if start > end:
         raise InvalidValue.of("guidance_start", f"guidance_start({start}) > guidance_end({end})")
     if unit.ipadapter_input is not None:
-        raise Unsupported.of("ipadapter_input", "IP-Adapters are not offered yet")
+        raise Unsupported.of("ipadapter_input", "what an image encoder said elsewhere is not taken; send the picture")
     resolution = modules.resolution_of(module, unit.processor_res)
     a, b = (
         modules.threshold_of(module, place, asked) for place, asked in enumerate((unit.threshold_a, unit.threshold_b))
     )
     resize, mode = unit_words.resize_mode(unit.resize_mode), unit_words.control_mode(unit.control_mode, unit.guessmode)
-    image, mask = pictures_of(unit.image, unit.mask)
+    files = pictures_of(unit.image, unit.mask)
+    if files.more and not module.looks and module.name != modules.NONE:
+        raise Unsupported.of("image", "several pictures for one ControlNet unit are for IP-Adapters alone")
     made = ControlUnit(
         name=card.stem,
         path=card.files[0],
-        image=image,
-        mask=mask,
+        image=files.image,
+        mask=files.mask,
+        more_images=files.more,
+        encoders=case.encoders,
         preprocessing=Preprocessing(
-            module=module.name,
+            module=modules.core_name(module),
             resolution=modules.working_resolution(module, resolution),
             threshold_a=a,
             threshold_b=b,
@@ -162,13 +173,14 @@ def _unit(unit: wire.Unit, case: _Case) -> tuple[ControlUnit, dict[str, str]]:
     return made, {key: str(value) for key, value in entry.items()}
 
 
-def _module(unit: wire.Unit) -> Module:
+def _module(unit: wire.Unit, case: _Case) -> Module:
     word = unit.module or modules.NONE
     module = modules.find(word)
     if module is None:
         raise InvalidValue.of("module", f"module({word}) not found in supported modules.")
-    if module.reason:
-        raise Unsupported.of("module", f"module({word}) does not work here: {module.reason}")
+    reason = modules.reason(module, sees=bool(case.encoders))
+    if reason:
+        raise Unsupported.of("module", f"module({word}) does not work here: {reason}")
     return module
 
 
@@ -191,6 +203,8 @@ def _between(param: str, value: float | None, usual: float, most: float) -> floa
 
 
 def _check_size(units: Sequence[ControlUnit]) -> None:
-    files = [file for unit in units for file in (unit.image, unit.mask, unit.region) if file is not None]
+    files = [
+        file for unit in units for file in (unit.image, unit.mask, unit.region, *unit.more_images) if file is not None
+    ]
     if sum(map(len, files)) > MOST_BYTES:
         raise InvalidValue.of("alwayson_scripts", f"the units' pictures are more than {MOST_BYTES} bytes together")

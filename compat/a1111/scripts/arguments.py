@@ -67,6 +67,14 @@ class Arguments:
             self._wrong(at, "an entry of its list")
         return self.integer(at, 0, len(names) - 1)
 
+    def choices(self, at: int, words: Sequence[str]) -> list[str]:
+        """Return some of some words, whatever their case, in their own order."""
+        asked = {text.lower() for text in self.texts(at)}
+        unknown = asked - {word.lower() for word in words}
+        if unknown:
+            self._wrong(at, f"a list of some of {', '.join(words)}")
+        return [word for word in words if word.lower() in asked]
+
     def texts(self, at: int) -> list[str]:
         """Return a list of texts; null is an empty one."""
         value = self._value(at)

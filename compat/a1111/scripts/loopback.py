@@ -6,7 +6,8 @@
 | Aggressive | 0.4, 0.683, 0.8 |
 | Lazy | 0.4, 0.517, 0.8 |
 
-With `n_iter` above 1 the whole is done that many times, and only each last picture is handed over.
+With `n_iter` above 1 the whole is done that many times, and only each last picture is handed over. What a picture
+shows can be put behind the prompt for the next one, where there is a model that says it.
 """
 
 import base64
@@ -16,17 +17,18 @@ from typing import Any
 import msgspec
 
 from compat.a1111 import wire
+from compat.a1111.interrogate import Style
 from compat.a1111.options import OptionValues
 from compat.a1111.scripts.arguments import Arguments
 from compat.a1111.scripts.sd_upscale import source
 from compat.a1111.scripts.stage import Stage
 from compat.a1111.workshop import Asked, Cell, Sheet
-from server.core.errors import Unsupported
 from server.core.pixels import GridRequest
 
 LOOPS, FINAL, CURVE, INTERROGATION = range(4)
 DEFAULTS = (4, 0.5, "Linear", "None")
 CURVES = ("Aggressive", "Linear", "Lazy")
+CAPTIONS: dict[str, Style | None] = {"None": None, "CLIP": "clip", "DeepBooru": "deepdanbooru"}
 MOST_LOOPS = 100
 ORIGINAL = 1
 
@@ -49,8 +51,9 @@ def strengths(first: float, last: float, loops: int, curve: str) -> list[float]:
 async def run(stage: Stage, request: Asked, arguments: Arguments) -> Sheet:
     """Make the pictures and, when there are several, their grid."""
     base, _ = source(request)
-    if arguments.choice(INTERROGATION, ("None", "CLIP", "DeepBooru")) != "None":
-        raise Unsupported.of("script_args", "captioning the pictures in between is not offered")
+    style = CAPTIONS[arguments.choice(INTERROGATION, tuple(CAPTIONS))]
+    if style is not None:
+        stage.workshop.captioner.check()
     loops, final = arguments.integer(LOOPS, 1, MOST_LOOPS), arguments.number(FINAL, 0, 1)
     curve = arguments.choice(CURVE, CURVES)
     rounds = base.n_iter or 1
@@ -62,7 +65,8 @@ async def run(stage: Stage, request: Asked, arguments: Arguments) -> Sheet:
     shown: list[Cell] = []
     first: Cell | None = None
     for number in range(rounds):
-        cells = await _looped(stage, single, (base.seed or 0) + number * loops, levels, more)
+        asked = msgspec.structs.replace(single, seed=(base.seed or 0) + number * loops)
+        cells = await _looped(stage, asked, levels, style, more)
         first = first or cells[0]
         made = [cell for cell in cells if cell.files]
         shown += made if rounds == 1 else made[-1:] * (len(made) == loops)
@@ -73,18 +77,29 @@ async def run(stage: Stage, request: Asked, arguments: Arguments) -> Sheet:
 
 
 async def _looped(
-    stage: Stage, request: wire.Img2Img, seed: int, levels: list[float], more: dict[str, Any]
+    stage: Stage, request: wire.Img2Img, levels: list[float], style: Style | None, more: dict[str, Any]
 ) -> list[Cell]:
     cells: list[Cell] = []
+    seed, prompt = request.seed or 0, request.prompt or ""
     for number, strength in enumerate(levels):
         if cells and (stage.stopped or not cells[-1].files):
             break
         if cells:
             text = base64.b64encode(cells[-1].finished.pictures[0].png).decode("ascii")
             request = msgspec.structs.replace(request, init_images=[text], inpainting_fill=ORIGINAL)
+        if style is not None:
+            said = await _said(stage, request, style)
+            request = msgspec.structs.replace(request, prompt=f"{prompt}, {said}" if prompt else said)
         changed = msgspec.structs.replace(request, seed=seed + number, denoising_strength=strength)
         cells.append(await stage.cell(changed, more))
     return cells
+
+
+async def _said(stage: Stage, request: wire.Img2Img, style: Style) -> str:
+    """Return what the picture shows that a loop begins with."""
+    _, picture = source(request)
+    workshop = stage.workshop
+    return await workshop.captioner.caption(picture, style, workshop.options(), stage.run.owner)
 
 
 async def _sheet(stage: Stage, first: Cell, shown: list[Cell]) -> Sheet:

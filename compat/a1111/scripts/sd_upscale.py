@@ -11,13 +11,13 @@ import msgspec
 from compat.a1111 import encoded, wire
 from compat.a1111.refusals import Refused
 from compat.a1111.scripts.arguments import Arguments
-from compat.a1111.scripts.stage import Stage, seeded
+from compat.a1111.scripts.stage import Stage, seeded, told
 from compat.a1111.upscalers import Upscaler, find
 from compat.a1111.workshop import Asked, Cell, Sheet
 from server.core.errors import InvalidValue
 from server.core.image import Size
 from server.core.pixels import JoinRequest, SplitRequest, UpscaleRequest
-from server.http.png import add_text, size_of
+from server.http.png import size_of
 
 _INFO, OVERLAP, UPSCALER, FACTOR = range(4)
 DEFAULTS = ("", 64, "None", 2.0)
@@ -49,7 +49,7 @@ async def run(stage: Stage, request: Asked, arguments: Arguments) -> Sheet:
         (joined,) = await stage.pixels(
             JoinRequest(pictures=tuple(made), size=Size(*size_of(big)), tile=tile, overlap=overlap)
         )
-        results.append(_told(cells[0], joined))
+        results.append(told(cells[0], joined))
         await stage.keep(cells[0], results[-1:])
     assert first is not None
     return Sheet(files=results, info=_info(first, len(results)))
@@ -108,11 +108,6 @@ def _chosen(arguments: Arguments, known: tuple[Upscaler, ...]) -> int:
         if by_file is None:
             raise
         return known.index(by_file)
-
-
-def _told(cell: Cell, picture: bytes) -> bytes:
-    text = cell.texts[0] if cell.texts else ""
-    return add_text(picture, {"parameters": text}) if cell.planned.plan.options.flag("enable_pnginfo") else picture
 
 
 def _info(first: Cell, count: int) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from compat.a1111.answer import NOTHING
 from compat.a1111.convert import draw_seed
 from compat.a1111.runs import Run
 from compat.a1111.scripts.menu import Menu
-from compat.a1111.workshop import Asked, Cell, Workshop
+from compat.a1111.workshop import Asked, Cell, Planned, Workshop
 from server.core.errors import InvalidValue
 from server.core.pixels import GridRequest, PixelWork
+from server.http.png import add_text
 
 MOST_CELLS = 1000
 MOST_GRID_BYTES = 60 * 1024 * 1024
@@ -51,9 +52,21 @@ class Stage:
             raise InvalidValue.of("script_args", f"these are {len(requests)} requests; {MOST_CELLS} are the most")
         self.run.total = sum([(await self.workshop.planned(request)).passes for request in requests])
 
-    async def cell(self, request: Asked, more: Mapping[str, Any] = NOTHING, *, keep: bool = True) -> Cell:
-        """Make a request's pictures; `more` are entries for the infotext. `keep` saves them where that is wanted."""
+    async def cell(
+        self,
+        request: Asked,
+        more: Mapping[str, Any] = NOTHING,
+        *,
+        keep: bool = True,
+        latent_mask: bytes | None = None,
+    ) -> Cell:
+        """Make a request's pictures; `more` are entries for the infotext. `keep` saves them where that is wanted.
+
+        `latent_mask` takes the place of the request's mask in latents.
+        """
         planned = await self.workshop.planned(request, more)
+        if latent_mask is not None:
+            planned = masked(planned, latent_mask)
         self.ignored |= dict.fromkeys(planned.ignored)
         cell = await self.workshop.cell(planned, owner=self.run.owner, run=self.run)
         if keep:
@@ -62,11 +75,16 @@ class Stage:
 
     async def keep(self, cell: Cell, files: list[bytes] | None = None) -> None:
         """Save a cell's pictures, or `files` in their place."""
-        self.kept = await self.workshop.keep(cell, files) and self.kept
+        self.kept = await self.workshop.keep(cell, files, owner=self.run.owner) and self.kept
 
-    async def pixels(self, work: PixelWork) -> list[bytes]:
-        """Have work on pixels done."""
-        return await self.workshop.maker.pixels(work, owner=self.run.owner, run=self.run)
+    async def pixels(self, work: PixelWork, *, quiet: bool = False) -> list[bytes]:
+        """Have work on pixels done; `quiet` work does not count as one of the run's passes."""
+        done = self.run.done
+        try:
+            return await self.workshop.maker.pixels(work, owner=self.run.owner, run=self.run)
+        finally:
+            if quiet:
+                self.run.done = done
 
     async def grid(self, work: GridRequest, first: Cell, text: str) -> bytes:
         """Return a grid; it is made even when the script was interrupted.
@@ -81,7 +99,24 @@ class Stage:
 
     async def keep_grid(self, cell: Cell, grid: bytes, base: str = "grid") -> None:
         """Save a grid where that is wanted."""
-        self.kept = await self.workshop.keep_grid(cell, grid, base) and self.kept
+        self.kept = await self.workshop.keep_grid(cell, grid, base, owner=self.run.owner) and self.kept
+
+
+def masked(planned: Planned, latent_mask: bytes) -> Planned:
+    """Return a plan of an inpainting with another mask for latents."""
+    plan = planned.plan
+    init = plan.work.init
+    assert init is not None
+    assert init.inpaint is not None
+    init = msgspec.structs.replace(init, inpaint=msgspec.structs.replace(init.inpaint, latent_mask=latent_mask))
+    work = msgspec.structs.replace(plan.work, init=init)
+    return msgspec.structs.replace(planned, plan=msgspec.structs.replace(plan, work=work))
+
+
+def told(cell: Cell, picture: bytes) -> bytes:
+    """Return a picture with the cell's infotext in it, where options want that."""
+    text = cell.texts[0] if cell.texts else ""
+    return add_text(picture, {"parameters": text}) if cell.planned.plan.options.flag("enable_pnginfo") else picture
 
 
 def seeded(request: Asked) -> Asked:

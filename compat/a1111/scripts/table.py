@@ -7,7 +7,15 @@ import msgspec
 
 from compat.a1111 import names
 from compat.a1111.refusals import Refused
-from compat.a1111.scripts import loopback, prompt_matrix, prompts_from_file, sd_upscale, xyz_plot
+from compat.a1111.scripts import (
+    loopback,
+    outpainting,
+    poor_outpainting,
+    prompt_matrix,
+    prompts_from_file,
+    sd_upscale,
+    xyz_plot,
+)
 from compat.a1111.scripts.arguments import Arguments
 from compat.a1111.scripts.stage import Stage
 from compat.a1111.scripts.xyz_axes import axes_of
@@ -116,6 +124,36 @@ def _loopback_rows(_route: Route, _upscalers: Sequence[str]) -> list[Argument]:
     ]
 
 
+def _outpainting_rows(_route: Route, _upscalers: Sequence[str]) -> list[Argument]:
+    text = "<p>The picture grows on the chosen sides; many steps, Euler a and a denoising strength of 0.8 suit it</p>"
+    return [
+        Argument(label="", value=text),
+        *_room_rows(blur=8),
+        _directions(),
+        Argument(label="Fall-off exponent (lower=higher detail)", value=1.0, minimum=0.0, maximum=4.0, step=0.01),
+        Argument(label="Color variation", value=0.05, minimum=0.0, maximum=1.0, step=0.01),
+    ]
+
+
+def _poor_rows(_route: Route, _upscalers: Sequence[str]) -> list[Argument]:
+    return [
+        *_room_rows(blur=4),
+        Argument(label="Masked content", value="fill", choices=list(poor_outpainting.CONTENTS)),
+        _directions(),
+    ]
+
+
+def _room_rows(blur: int) -> list[Argument]:
+    return [
+        Argument(label="Pixels to expand", value=128, minimum=8, maximum=256, step=8),
+        Argument(label="Mask blur", value=blur, minimum=0, maximum=64, step=1),
+    ]
+
+
+def _directions() -> Argument:
+    return Argument(label="Outpainting direction", value=list(outpainting.SIDES), choices=list(outpainting.SIDES))
+
+
 def _sampler_rows() -> list[Argument]:
     return [
         Argument(label="Sampling steps", value=20, minimum=1, maximum=150, step=1),
@@ -157,6 +195,20 @@ SCRIPTS: Final = (
         run=loopback.run,
         defaults=loopback.DEFAULTS,
         rows=_loopback_rows,
+        routes=("img2img",),
+    ),
+    Script(
+        title="outpainting mk2",
+        run=outpainting.run,
+        defaults=outpainting.DEFAULTS,
+        rows=_outpainting_rows,
+        routes=("img2img",),
+    ),
+    Script(
+        title="poor man's outpainting",
+        run=poor_outpainting.run,
+        defaults=poor_outpainting.DEFAULTS,
+        rows=_poor_rows,
         routes=("img2img",),
     ),
     Script(title="prompt matrix", run=prompt_matrix.run, defaults=prompt_matrix.DEFAULTS, rows=_matrix_rows),

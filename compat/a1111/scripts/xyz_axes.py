@@ -1,6 +1,7 @@
 """The axes of A1111's X/Y/Z plot, by their place in its list: what each changes in a request.
 
-Axes that change nothing here yet are in the list, so that numbers mean what they mean in A1111, and are refused.
+Values of options that would change the picture and are not offered (UniPC's order, token merging, FP8, faces restored)
+are refused when the cells are decided, before any is made.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,18 +10,21 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from compat.a1111 import checkpoints, names
+from compat.a1111 import checkpoints, names, wire
+from compat.a1111.companions import NO_REFINER
 from compat.a1111.options import CHECKPOINT
 from compat.a1111.scripts import xyz_values
 from compat.a1111.scripts.menu import Menu
 from compat.a1111.scripts.xyz_order import reordered
 from compat.a1111.workshop import Asked
-from server.core.errors import InvalidValue, Unsupported
+from server.core.errors import InvalidValue
 
 Kind = Literal["int", "float", "text", "orders"]
 Change = Callable[[Asked, Any, Sequence[Any]], Asked]
 NOTHING: Final = "Nothing"
 SEEDS: Final = ("Seed", "Var. seed")
+CHECKPOINTS: Final = {"Checkpoint name": checkpoints.find, "Refiner checkpoint": checkpoints.closest}
+"""Axes whose values are checkpoints, and how each finds one by its name."""
 
 
 class Axis(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +43,9 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises:
             InvalidValue: they cannot be read, or one of them is not on the list.
-            Unsupported: the axis is not offered.
         """
         if self.label == NOTHING:
             return [0]
-        if self.change is None:
-            raise Unsupported.of("script_args", f"the axis {self.label!r} is not offered yet")
         found = list(dropdown) if self.listed is not None and dropdown and not as_text else xyz_values.words(text)
         values: list[Any] = found
         match self.kind:
@@ -67,13 +68,16 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(value, tuple):
             return ", ".join(value)
         shown = round(value, 8) if isinstance(value, float) else value
-        if self.label == "Checkpoint name":
+        if self.label in CHECKPOINTS:
             return PurePath(str(shown)).name
         return str(shown) if self.plain else f"{self.label}: {shown}"
 
     def _confirm(self, values: Sequence[Any], menu: Menu) -> None:
-        if self.label == "Checkpoint name":
-            unknown = next((one for one in values if checkpoints.find(one, menu.checkpoints) is None), None)
+        if self.label in CHECKPOINTS:
+            find = CHECKPOINTS[self.label]
+            unknown = next(
+                (one for one in values if one not in NO_REFINER and find(one, menu.checkpoints) is None), None
+            )
         else:
             known = {word.lower() for word in (self.listed or _nothing)(menu)}
             unknown = next((one for one in values if str(one).lower() not in known), None)
@@ -134,6 +138,22 @@ def _sized(request: Asked, value: Any, _: Sequence[Any]) -> Asked:
     return msgspec.structs.replace(request, width=width, height=height)
 
 
+def _noised(request: Asked, value: Any, _: Sequence[Any]) -> Asked:
+    """Set the factor on the first noise; a request without a picture has none, in A1111 either."""
+    if isinstance(request, wire.Txt2Img):
+        return request
+    return msgspec.structs.replace(request, initial_noise_multiplier=value)
+
+
+def _faced(request: Asked, value: Any, _: Sequence[Any]) -> Asked:
+    wanted = str(value).strip().lower() in ("codeformer", "gfpgan", "true", "yes", "y", "1")
+    return msgspec.structs.replace(request, restore_faces=wanted)
+
+
+def _refiners(menu: Menu) -> Sequence[str]:
+    return ("None", *(checkpoints.title(card) for card in menu.checkpoints))
+
+
 def _spelt(word: str, known: Sequence[str]) -> str:
     """Return a word as the list has it."""
     return next((one for one in known if one.lower() == word.lower()), word)
@@ -185,22 +205,27 @@ AXES: Final = (
     Axis(label="Eta", kind="float", change=_field("eta")),
     Axis(label="Clip skip", kind="int", change=_option("CLIP_stop_at_last_layers")),
     Axis(label="Denoising", kind="float", change=_field("denoising_strength")),
-    Axis(label="Initial noise multiplier", kind="float", change=None),
+    Axis(label="Initial noise multiplier", kind="float", change=_noised),
     Axis(label="Extra noise", kind="float", change=_option("img2img_extra_noise")),
     Axis(label="Hires upscaler", change=_field("hr_upscaler"), listed=_upscalers, only="txt2img"),
     Axis(label="Cond. Image Mask Weight", kind="float", change=_option("inpainting_mask_weight"), only="img2img"),
     Axis(label="VAE", change=_option("sd_vae"), listed=lambda menu: ("Automatic", "None", *menu.vaes), cost=0.7),
     Axis(label="Styles", change=_styled, listed=lambda menu: menu.styles),
     Axis(label="UniPC Order", kind="int", change=_option("uni_pc_order")),
-    Axis(label="Face restore", change=None),
+    Axis(label="Face restore", change=_faced),
     Axis(label="Token merging ratio", kind="float", change=_option("token_merging_ratio")),
     Axis(label="Token merging ratio high-res", kind="float", change=_option("token_merging_ratio_hr")),
     Axis(label="Always discard next-to-last sigma", change=_truth_option("always_discard_next_to_last_sigma")),
     Axis(label="SGM noise multiplier", change=_truth_option("sgm_noise_multiplier")),
-    Axis(label="Refiner checkpoint", change=_field("refiner_checkpoint"), cost=1.0),
+    Axis(label="Refiner checkpoint", change=_field("refiner_checkpoint"), listed=_refiners, cost=1.0, plain=True),
     Axis(label="Refiner switch at", kind="float", change=_field("refiner_switch_at")),
     Axis(label="RNG source", change=_option("randn_source"), listed=lambda _: ("GPU", "CPU", "NV")),
-    Axis(label="FP8 mode", change=None),
+    Axis(
+        label="FP8 mode",
+        change=_option("fp8_storage"),
+        listed=lambda _: ("Disable", "Enable for SDXL", "Enable"),
+        cost=0.9,
+    ),
     Axis(label="Size", change=_sized),
 )
 """In A1111 1.10.1's order."""

@@ -9,11 +9,11 @@
 | words of one's own | `embeddings`, `picture_embeddings` |
 | a job runs | `picture_job`, `parts`, `job_prompts`, `denoise` (the loop), `guidance`, `denoisers`, `samplers/` |
 | numbers it runs on | `schedules`, `sigma_table`, `seeds`, `generators`, `philox`, `brownian` |
-| pictures come in | `input_pictures`, `init_images`, `resizing`, `masks`, `mask_blur`, `beginnings`, `request_checks` |
+| pictures come in | `init_images`, `resizing`, `masks`, `mask_blur`, `beginnings`, `request_checks` |
 | a mask keeps the rest | `inpaint`, `soft_inpainting`, `finishing`, `colour_correction` |
 | a picture is followed | `control/` (ControlNet), `preprocess/` (maps, without torch) |
 | around it | `adapters`, `lora`, `lora_kinds`, `hypernetworks`, `hires`, `tiling`, `companions`, `refining` |
-| latents become pictures | `vae`, `vae_choice`, `encodings`, `pictures`, `preview`, `tiny_decoder` |
+| latents become pictures | `vae`, `vae_choice`, `encodings`, `pictures`, `files`, `preview`, `tiny_decoder` |
 
 Semantics are A1111's 1.10, checked against its recorded pictures.
 """

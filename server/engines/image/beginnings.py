@@ -15,6 +15,7 @@ from torch.nn import functional
 from server.core.errors import InvalidValue, Unsupported
 from server.core.image import ImageRequest, InitImages, Size
 from server.engines.image.denoise import Entry
+from server.engines.image.enlarging import Enlarger
 from server.engines.image.finishing import Finishing
 from server.engines.image.init_images import Sources, prepared
 from server.engines.image.inpaint import Blend, filled
@@ -55,8 +56,8 @@ class Encoding:
     device: torch.device
 
 
-def begin(request: ImageRequest, init: InitImages, encoding: Encoding) -> Beginning:
-    """Decode, fit and encode the pictures of a job.
+def begin(request: ImageRequest, init: InitImages, encoding: Encoding, by: Enlarger | None = None) -> Beginning:
+    """Decode, fit and encode the pictures of a job; `by` enlarges in place of the filter that `init` names.
 
     Raises:
         BadImage: a file is no picture or does not fit.
@@ -64,7 +65,7 @@ def begin(request: ImageRequest, init: InitImages, encoding: Encoding) -> Beginn
     """
     if init.resize == "latent" and encoding.inputs != "none":
         raise Unsupported.of("resize_mode", "checkpoints that see the picture need it at the size of the result")
-    sources = prepared(init, request.size)
+    sources = prepared(init, request.size, by)
     pixels = _batch(sources, init, request)
     latent = torch.stack([encoding.vae.encode(picture, encoding.noise) for picture in pixels]).to(encoding.device)
     if init.resize == "latent":
@@ -74,7 +75,8 @@ def begin(request: ImageRequest, init: InitImages, encoding: Encoding) -> Beginn
     rounded = False
     if init.inpaint is not None and sources.mask is not None:
         rounded = init.inpaint.rounded and init.inpaint.soft is None
-        remade = latent_mask(sources.mask, *latent.shape[-2:], rounded=rounded).to(latent.device)
+        for_latents = sources.latent_mask or sources.mask
+        remade = latent_mask(for_latents, *latent.shape[-2:], rounded=rounded).to(latent.device)
         latent = filled(latent, remade, init.inpaint, request.seeds)
         blend = Blend(latent, remade, init.inpaint.soft)
     return Beginning(

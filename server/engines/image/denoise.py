@@ -88,7 +88,8 @@ def from_noise(denoise: Denoise, table: SigmaTable, alphas: torch.Tensor, noise:
     schedule = _schedule(denoise, table, denoise.steps)
     own = (table.lowest, table.highest) if sampler_of(denoise).own_range else None
     run = _run(denoise, noise, alphas, sigmas=schedule, sigma_range=own)
-    return Course(start=noise.first() * schedule[0], run=run, steps=len(schedule) - 1)
+    factor = torch.sqrt(1 + schedule[0] ** 2) if denoise.scaled_start else schedule[0]
+    return Course(start=noise.first() * factor, run=run, steps=len(schedule) - 1)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from server.core.jobs import Event, Work
 from server.core.memory import Footprint
 from server.core.models import ImageSettings, LoadedFacts, LoadSettings, ModelCard
 from server.engines.base import JobControl, OneAtATime, Report
-from server.engines.image import checkpoint, denoise, placement, prediction
+from server.engines.image import checkpoint, denoise, files, placement, prediction
 from server.engines.image.adapters import Adapters
 from server.engines.image.attention import settle
 from server.engines.image.clip.tokenizer import load_tokenizer
 from server.engines.image.companions import Build, Companions, extra_bytes
 from server.engines.image.control.checks import check_control
 from server.engines.image.control.controls import Control
+from server.engines.image.control.eyes import Eyes
 from server.engines.image.control.shelf import Shelf
 from server.engines.image.embeddings import EmbeddingShelf
 from server.engines.image.headroom import Room, available_bytes, fitting_offload, footprint, room_of
@@ -158,6 +159,7 @@ class DiffusionEngine(OneAtATime):
         _check_range("batch_size", work.batch_size, 1, MOST_PICTURES)
         _check_range("batches", work.batches, 1, MOST_PICTURES)
         check_init(work)
+        files.check(work.file)
         check_control(work)
         NoiseSource(work.seeds, (0, work.batch_size * work.batches - 1), (1, 1, 1))
         if self._parts is not None:
@@ -267,6 +269,7 @@ def _parts(loaded: Checkpoint, room: Room, previews: Previews, *, allow_pickle: 
         control=Control(
             unet=unet,
             shelf=Shelf(loaded.unet, place, allow_pickle=allow_pickle),
+            eyes=Eyes(place, allow_pickle=allow_pickle),
             placement=place,
             alphas=loaded.alphas_cumprod,
         ),

@@ -19,10 +19,14 @@ from PIL import Image
 
 from server.core.errors import InvalidValue
 from server.core.image import Size
+from server.engines.input_pictures import MOST_PIXELS
 
 MAX_ROUNDS = 3
 
 LANCZOS = Image.Resampling.LANCZOS
+
+MOST_BETWEEN = 2 * MOST_PIXELS
+"""Pixels of what a pass makes, before it is brought to the size asked for."""
 
 Pixels = tuple[int, int]
 """Width and height."""
@@ -109,6 +113,15 @@ def passes(size: Pixels, factor: float, enlarger: Enlarger) -> list[Pixels]:
     return begins
 
 
+def check_growth(size: Pixels, factor: float, enlarger: Enlarger) -> None:
+    """Raise InvalidValue when a picture would become too large, at the end or on the way."""
+    goal = wanted(size, factor)
+    between = [enlarger.size_after(one, factor) for one in passes(size, factor, enlarger)]
+    if goal[0] * goal[1] > MOST_PIXELS or any(width * height > MOST_BETWEEN for width, height in between):
+        message = f"a picture of {size[0]}x{size[1]} pixels times {factor:g} is larger than what is made here"
+        raise InvalidValue.of("factor", message)
+
+
 def grown(image: Image.Image, factor: float, enlarger: Enlarger) -> Growing:
     """Return the image times `factor`, its sides floored to multiples of 8."""
     goal = wanted(image.size, factor)
@@ -121,9 +134,13 @@ def enlarged_by(image: Image.Image, size: Size, enlarger: Enlarger | None) -> Im
     """Return the image at exactly `size`: enlarged to cover it, then brought there by Lanczos. Works to the end.
 
     Nothing is enlarged when the image covers `size` already.
+
+    Raises:
+        InvalidValue: it would become too large on the way.
     """
     factor = max(size.width / image.width, size.height / image.height)
     if enlarger is not None and factor > 1:
+        check_growth(image.size, factor, enlarger)
         image = finished(grown(image, factor, enlarger))
     if image.size != (size.width, size.height):
         image = image.resize((size.width, size.height), LANCZOS)

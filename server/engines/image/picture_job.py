@@ -32,6 +32,7 @@ from server.engines.image.companions import Companions, companions_of
 from server.engines.image.conditioning import Conditioning
 from server.engines.image.control.controls import Controls
 from server.engines.image.denoisers import Condition, Denoiser
+from server.engines.image.files import check_sent, held
 from server.engines.image.finishing import Finished
 from server.engines.image.guidance import Guidance, GuidanceScale, Prompts
 from server.engines.image.hires import upscaled
@@ -84,7 +85,9 @@ class PictureJob:
             if request.hires is not None and request.hires.checkpoint is None and _keeps_networks(request):
                 self.prompts.of(self.parts, second=True)
             if request.init is not None:
-                self.begun = begin(request, request.init, self._last_encoding())
+                lent = request.init.upscaler_file
+                by = None if lent is None else self.parts.upscalers.lend(lent)
+                self.begun = begin(request, request.init, self._last_encoding(), by)
             self.controls = self.parts.control.begin(request, self._last_encoding)
             for batch in range(request.batches):
                 self.control.take_skip()
@@ -265,14 +268,18 @@ class PictureJob:
         if self.begun is not None:
             done = self.begun.finishing.finished(done.image, latent, place)
         seed, variation = picture_seeds(self.request.seeds, index)
+        as_png, as_other = held(done.image, self.request.file)
+        further = tuple(png(image) for image in done.further)
+        check_sent(done.image, (as_png, as_other, *further))
         return ImageReady(
             index=index,
             seed=seed,
             variation=variation,
-            png=png(done.image),
+            png=as_png,
+            file=as_other,
             width=done.image.width,
             height=done.image.height,
-            further=tuple(png(image) for image in done.further),
+            further=further,
         )
 
 

@@ -1,10 +1,10 @@
 """Tensors to pixels and PNG bytes, and back. Texts in PNG files are not its business."""
 
-import io
-
 import numpy as np
 import torch
 from PIL import Image
+
+from server.engines.image.files import written
 
 
 def to_image(picture: torch.Tensor) -> Image.Image:
@@ -22,6 +22,4 @@ def from_image(image: Image.Image) -> torch.Tensor:
 
 def png(image: Image.Image) -> bytes:
     """Return the image as PNG bytes without text chunks."""
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    return file.getvalue()
+    return written(image)

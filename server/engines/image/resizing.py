@@ -16,7 +16,7 @@ from PIL import Image
 
 from server.core.errors import BadImage
 from server.core.image import ResizeMode, Size
-from server.engines.image.enlarging import enlarged
+from server.engines.image.enlarging import Enlarger, enlarged_by, filter_named
 
 LANCZOS = Image.Resampling.LANCZOS
 
@@ -30,8 +30,8 @@ class Place(NamedTuple):
     height: int
 
 
-def resized(image: Image.Image, size: Size, mode: ResizeMode, upscaler: str = "none") -> Image.Image:
-    """Return the image at `size`; in other modes than `stretch` as RGB.
+def resized(image: Image.Image, size: Size, mode: ResizeMode, upscaler: str | Enlarger = "none") -> Image.Image:
+    """Return the image at `size`; in other modes than `stretch` as RGB. Masks are enlarged by Lanczos alone.
 
     Raises:
         BadImage: it is so thin that nothing of it would be left.
@@ -59,11 +59,14 @@ def put_back(image: Image.Image, whole: tuple[int, int], place: Place) -> Image.
     return canvas
 
 
-def _scaled(image: Image.Image, width: int, height: int, upscaler: str) -> Image.Image:
+def _scaled(image: Image.Image, width: int, height: int, upscaler: str | Enlarger) -> Image.Image:
     if width < 1 or height < 1:
         message = f"the picture is {image.width}x{image.height}; nothing of it is left at the size asked for"
         raise BadImage(message, reason="too_thin")
-    return enlarged(image, Size(width, height), "none" if image.mode == "L" else upscaler)
+    if image.mode == "L":
+        upscaler = "none"
+    by = filter_named(upscaler) if isinstance(upscaler, str) else upscaler
+    return enlarged_by(image, Size(width, height), by)
 
 
 def _draw_out(canvas: Image.Image, inner: Image.Image, left: int, top: int) -> None:

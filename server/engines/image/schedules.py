@@ -23,13 +23,16 @@ __all__ = ["SCHEDULES", "SigmaTable", "alphas_cumprod", "karras", "sigmas", "tim
 
 _ALIGNED_SD1 = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
 _ALIGNED_SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
-_BETA_SHAPE = 0.6
+_LEAST_BETA, _MOST_BETA = 0.01, 4.0
 _KARRAS_RHO = 7.0
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a schedule is computed from: `n` values between two sigmas. `rho` 0 = the schedule's own."""
+    """What a schedule is computed from: `n` values between two sigmas. `rho` 0 = the schedule's own.
+
+    `shape` is that of the Beta distribution for the schedule of that name.
+    """
 
     table: SigmaTable
     n: int
@@ -37,6 +40,7 @@ class Grid:
     sigma_max: float
     rho: float = 0.0
     sdxl: bool = False
+    shape: tuple[float, float] = (0.6, 0.6)
 
 
 def sigmas(
@@ -68,6 +72,7 @@ def sigmas(
         sigma_max=denoise.sigma_max or table.highest,
         rho=denoise.rho,
         sdxl=sdxl,
+        shape=(denoise.beta_alpha, denoise.beta_beta),
     )
     if not 0 < grid.sigma_min < grid.sigma_max < math.inf:
         message = f"sigmas cannot run from {grid.sigma_max} down to {grid.sigma_min}"
@@ -156,7 +161,9 @@ def _ddim(grid: Grid) -> torch.Tensor:
 
 
 def _beta(grid: Grid) -> torch.Tensor:
-    shares = beta_quantile(1 - np.linspace(0, 1, grid.n), _BETA_SHAPE, _BETA_SHAPE)
+    if not all(_LEAST_BETA <= each <= _MOST_BETA for each in grid.shape):
+        raise InvalidValue.of("beta_alpha", f"the shape of a Beta schedule is {_LEAST_BETA:g} ... {_MOST_BETA:g}")
+    shares = beta_quantile(1 - np.linspace(0, 1, grid.n), *grid.shape)
     return torch.tensor([*(grid.sigma_min + shares * (grid.sigma_max - grid.sigma_min)), 0.0], dtype=torch.float32)
 
 

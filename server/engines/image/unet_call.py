@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import nn
 
 from server.engines.image.denoisers import Condition
 from server.engines.image.layouts.family import SIZE_COUNT, Family
@@ -28,11 +29,15 @@ class UNetInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Additions:
-    """What is added to a UNet's tensors: to all that its way down hands over, to its middle, to its levels' ends."""
+    """What is added to a UNet's tensors: to all that its way down hands over, to its middle, to its levels' ends.
+
+    `around` are contexts that are entered with the UNet for the time of the call.
+    """
 
     down: tuple[torch.Tensor, ...] = ()
     middle: torch.Tensor | None = None
     inside: tuple[torch.Tensor, ...] = ()
+    around: tuple[Callable[[nn.Module], AbstractContextManager[None]], ...] = ()
 
 
 NOTHING = Additions()
@@ -83,7 +88,10 @@ class UNetCall:
         return self._call(call, additions)
 
     def _call(self, call: UNetInputs, additions: Additions) -> torch.Tensor:
-        with torch.no_grad():
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            for enter in additions.around:
+                stack.enter_context(enter(self._unet))
             out: torch.Tensor = self._unet(
                 call.inputs,
                 call.times,

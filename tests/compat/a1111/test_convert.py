@@ -91,6 +91,8 @@ def test_options_of_text_encoding(options: dict[str, Any], expected: TextEncodin
         ({"scheduler": "Karras"}, {"sigma_max": 10}, {"sigma_max": 10.0, "rho": 0.0}),
         ({"scheduler": "Exponential"}, {"sigma_min": 0.1, "rho": 5}, {"sigma_min": 0.1, "rho": 0.0}),
         ({}, {"sigma_min": 0.1, "rho": 5}, {"sigma_min": 0.0, "rho": 0.0}),
+        ({"scheduler": "Beta"}, {"beta_dist_alpha": 1, "beta_dist_beta": "0.7"}, {"beta_alpha": 1.0, "beta_beta": 0.7}),
+        ({}, {"sgm_noise_multiplier": True}, {"scaled_start": True}),
         ({"sampler_name": "DPM2"}, {}, {"discard_next_to_last": True, "schedule": "karras"}),
         ({}, {"always_discard_next_to_last_sigma": True}, {"discard_next_to_last": True}),
         ({"s_min_uncond": 2}, {}, {"min_uncond": 2.0, "min_uncond_all": False}),

@@ -57,3 +57,28 @@ def test_pictures_may_be_too_large_together(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InvalidValue) as caught:
         pictures([TEXT, TEXT], TEXT)
     assert caught.value.fact("param") == "init_images"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:image/svg+xml;base64," + base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode(),
+        "data:image/svg+xml;utf8,<svg/>",
+        "data:image/png;base64," + base64.b64encode(b"%PDF-1.4").decode(),
+        "data:text/html;base64," + base64.b64encode(b"<script>").decode(),
+        "data:application/octet-stream;base64," + TEXT,
+        "data:image/png," + TEXT,
+        "data:;base64," + TEXT,
+        "ftp://example.com/x.png",
+        "gopher://127.0.0.1/x.png",
+        "/etc/passwd",
+        "blob:http://localhost/1",
+    ],
+)
+def test_other_addresses_and_types_are_none_either(text: str) -> None:
+    with pytest.raises(Refused, match="Invalid encoded image"):
+        picture(text)
+
+
+def test_the_type_that_a_data_url_tells_does_not_count() -> None:
+    assert picture(f"data:image/jpeg;base64,{TEXT}") == FILE

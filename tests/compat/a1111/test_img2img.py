@@ -11,8 +11,9 @@ from compat.a1111.convert import Context, Plan
 from compat.a1111.img2img import plan
 from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused
+from compat.a1111.upscalers import upscalers
 from server.core.errors import InvalidValue, ServerError, Unsupported
-from server.core.image import InitImages, Inpaint, SoftInpaint
+from server.core.image import InitImages, Inpaint, SoftInpaint, UpscalerRef
 from server.core.models import ImageFacts, ModelKind
 from tests.compat.a1111.asked import answer_of, context, part
 from tests.support.fake_images import ready, tiny_png
@@ -27,6 +28,9 @@ BASE = "Steps: 50, Sampler: Euler, Schedule type: Automatic, CFG scale: 7.0, See
 TAIL = ", Model hash: bcb9e564dd, Model: tiny, "
 
 
+NET = part("ESRGAN/4x-net.pth", ModelKind.UPSCALER)
+
+
 def asked(**fields: Any) -> wire.Img2Img:
     """Return a request as it comes out of the wire."""
     body = json.dumps({"init_images": [PICTURE]} | fields).encode()
@@ -38,7 +42,7 @@ def planned(given: Context | None = None, /, **fields: Any) -> Plan:
 
 
 def init(given: Context | None = None, /, **fields: Any) -> InitImages:
-    made = planned(given, **fields).work.init
+    made = planned(given or context(upscalers=upscalers((NET,))), **fields).work.init
     assert made is not None
     return made
 
@@ -74,6 +78,13 @@ def test_the_defaults() -> None:
         ({"override_settings": {"inpainting_mask_weight": 0.5}}, "mask_weight", 0.5),
         ({"override_settings": {"upscaler_for_img2img": "Lanczos"}}, "upscaler", "lanczos"),
         ({"override_settings": {"upscaler_for_img2img": "None"}}, "upscaler", "none"),
+        ({"override_settings": {"upscaler_for_img2img": "gone"}}, "upscaler", "none"),
+        ({"override_settings": {"upscaler_for_img2img": "Lanczos"}}, "upscaler_file", None),
+        (
+            {"override_settings": {"upscaler_for_img2img": "4x-net", "ESRGAN_tile": 64}},
+            "upscaler_file",
+            UpscalerRef(name="4x-net", path="/models/ESRGAN/4x-net.pth", tile=64, overlap=8),
+        ),
     ],
 )
 def test_fields_of_the_picture(fields: dict[str, Any], param: str, value: object) -> None:
@@ -103,6 +114,11 @@ def test_fields_of_the_picture(fields: dict[str, Any], param: str, value: object
 )
 def test_fields_of_the_mask(fields: dict[str, Any], param: str, value: object) -> None:
     assert getattr(inpaint(**fields), param) == value
+
+
+def test_an_upscaler_that_is_not_there_is_passed_over_and_named() -> None:
+    made = planned(override_settings={"upscaler_for_img2img": "gone"})
+    assert made.ignored == ("options.upscaler_for_img2img",)
 
 
 def test_the_noise_multiplier_is_an_option_that_requests_cannot_override() -> None:
@@ -151,7 +167,6 @@ def test_refusals(fields: dict[str, Any], status: int, told: str) -> None:
         ({"denoising_strength": -0.1}, "denoising_strength"),
         ({"steps": 0}, "steps"),
         ({"width": 0}, "width"),
-        ({"override_settings": {"upscaler_for_img2img": "ESRGAN_4x"}}, "override_settings.upscaler_for_img2img"),
         ({"override_settings": {"token_merging_ratio_img2img": 0.5}}, "override_settings.token_merging_ratio_img2img"),
         ({"alwayson_scripts": {"soft inpainting": {"args": 5}}}, "alwayson_scripts"),
         ({"alwayson_scripts": {"soft inpainting": {"args": [True, "much"]}}}, "alwayson_scripts"),
@@ -261,9 +276,11 @@ def test_pictures_are_only_repeated_when_that_is_asked_for() -> None:
 
 
 def test_masks_follow_their_picture() -> None:
-    images = answered((MASK, FILE)).images
+    wanted = {"mask": MASKED, "override_settings": {"return_mask": True, "return_mask_composite": True}}
+    images = answered((MASK, FILE), **wanted).images
     assert [base64.b64decode(image) for image in images[1:]] == [MASK, FILE]
-    assert answered((MASK,), send_images=False).images == []
+    assert answered((MASK, FILE), send_images=False, **wanted).images == []
+    assert len(answered((MASK,), mask=MASKED).images) == 1
 
 
 @needs_shared

@@ -78,6 +78,6 @@ def test_every_recorded_text_is_read_and_an_empty_one_as_the_original_does() -> 
     "hostile", ["a" * 500_000, "a: " * 100_000, '"' * 200_000, 'a: "' + "\\" * 100_000, " " * 500_000 + "x"]
 )
 def test_hostile_texts_cost_little_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     infotext.read(hostile)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

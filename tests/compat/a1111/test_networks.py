@@ -89,9 +89,9 @@ def test_embeddings_are_named_by_words(text: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("hostile", ["<a:" * 20_000, "<" * 64_000, "<a:b" * 16_000 + ">", "<" + "a" * 64_000])
 def test_hostile_tags_cost_little_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     cut_tags(hostile)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 import base64
+import zlib
+from typing import Any
 
 import pytest
 
 from compat.a1111.pnginfo import describe
 from compat.a1111.refusals import Refused
-from server.core.errors import Unsupported
+from server.core.image import FileFormat
+from server.http import exif
+from server.http.picture_files import with_comment
 from server.http.png import add_text
-from tests.support.fake_images import tiny_png
+from tests.support.fake_images import ready, tiny_png
 
 TEXT = "ein roter Kreis 青\nNegative prompt: n\nSteps: 1, Sampler: Euler, Seed: 5"
 NO_PNGS = (b"text", tiny_png()[:40])
@@ -36,6 +40,22 @@ def test_no_picture(image: str) -> None:
         describe(image, ())
 
 
-def test_other_kinds_are_refused_clearly() -> None:
-    with pytest.raises(Unsupported, match="PNG"):
-        describe(base64.b64encode(b"\xff\xd8\xff\xe0 jpeg").decode(), ())
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_jpeg_and_webp_have_a_comment(kind: Any) -> None:
+    file = ready(form=FileFormat(kind=kind)).file
+    assert describe(base64.b64encode(file).decode(), ()).info == ""
+    answer = describe(base64.b64encode(with_comment(file, TEXT)).decode(), ())
+    assert (answer.info, answer.items, answer.parameters["Seed"]) == (TEXT, {}, "5")
+
+
+def test_a_comment_wins_over_a_text() -> None:
+    block = exif.block("a cat")
+    chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
+    at = PNG.index(b"IDAT") - 4
+    answer = describe(base64.b64encode(PNG[:at] + chunk + PNG[at:]).decode(), ())
+    assert (answer.info, answer.items) == ("a cat", {"Software": "test"})
+
+
+def test_other_kinds_tell_nothing() -> None:
+    answer = describe(base64.b64encode(b"BM" + bytes(60)).decode(), ())
+    assert (answer.info, answer.items) == ("", {})

@@ -208,12 +208,29 @@ def test_the_recorded_batch() -> None:
     run(test)
 
 
+def test_the_last_results_are_kept() -> None:
+    async def test(house: House) -> None:
+        body = {"image": encoded(), "upscaler_1": "Nearest"}
+        made = [await house.json(f"{API}/extra-single-image", body) for _ in range(2)]
+        assert made[0] == made[1]
+        assert len(house.service.submissions) == 1
+        await house.json(f"{API}/extra-single-image", body | {"upscaling_resize": 3})
+        await house.json(f"{API}/extra-single-image", body | {"image": encoded(tiny_png(9))})
+        assert len(house.service.submissions) == 3
+        await house.json(f"{API}/options", {"upscaling_max_images_in_cache": 0})
+        for _ in range(2):
+            await house.json(f"{API}/extra-single-image", body | {"upscaling_resize": 4})
+        assert len(house.service.submissions) == 5
+
+    run(test)
+
+
 def test_an_interrupted_batch_hands_over_what_is_done() -> None:
     async def test(house: House) -> None:
         house.service.script(*pictures(1, steps=1))
         waiting = asyncio.Event()
         house.service.script(ImageStarted(passes=1, steps=1), waiting)
-        listed = [{"data": encoded(), "name": ""}] * 3
+        listed = [{"data": base64.b64encode(tiny_png(n)).decode(), "name": ""} for n in range(3)]
         asking = asyncio.create_task(
             house.json(f"{API}/extra-batch-images", {"imageList": listed, "upscaler_1": "Nearest"})
         )

@@ -50,6 +50,16 @@ def test_time_to_go_is_counted_from_the_start() -> None:
     assert answer.eta_relative == pytest.approx(10 / 0.51 - 10)
 
 
+def test_a_waiting_job_has_those_before_it_still_to_go_too() -> None:
+    ended = [view(str(n), state=JobState.DONE, started=900.0, ended=900.0 + 10 * n) for n in (1, 2)]
+    first, second = (view(str(9 + n), state=JobState.WAITING, position=n) for n in (0, 1))
+    assert shown(first, *ended).eta_relative == pytest.approx(15)
+    assert shown(second, *ended).eta_relative == pytest.approx(30)
+    assert shown(first).eta_relative == pytest.approx(20 / 0.01 - 20), (
+        "by the original's formula where nothing is known"
+    )
+
+
 def test_a_job_that_waits_for_its_model_is_neither_idle_nor_counted() -> None:
     answer = shown(view(state=JobState.WAITING))
     assert (answer.progress, answer.state.job_count, answer.state.job) == (0.01, -1, "scripts_txt2img")

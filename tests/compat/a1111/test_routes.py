@@ -310,7 +310,7 @@ def test_routes_that_are_not_offered_say_so(path: str) -> None:
     run(test)
 
 
-@pytest.mark.parametrize("path", ["/server-kill", "/server-restart", "/server-stop", "/nosuch", "/sd-modules"])
+@pytest.mark.parametrize("path", ["/nosuch", "/preprocess"])
 def test_other_routes_are_not_there(path: str) -> None:
     async def test(house: House) -> None:
         assert (await house.ask(f"{API}{path}", {})).status == 404
@@ -341,6 +341,29 @@ def test_freeing_and_loading() -> None:
         assert house.service.shelf.scans == 1
 
     run(test)
+
+
+def test_memory_names_every_loaded_model() -> None:
+    async def test(house: House) -> None:
+        house.service.loop.views = [resident(image_card("paint")), resident(text_card("tiny"), "loading")]
+        told = await house.json(f"{API}/memory")
+        assert [(one["model"], one["kind"], one["state"]) for one in told["models"]] == [
+            ("paint", "checkpoint", "ready"),
+            ("tiny", "text", "loading"),
+        ]
+        assert told["models"][0]["held"] == {"ram": 2_000_000}
+        assert told["ram"]["used"] == 3_000_000
+
+    run(test)
+
+
+def test_vae_files_by_both_names() -> None:
+    async def test(house: House) -> None:
+        rows = await house.json(f"{API}/sd-vae")
+        assert [row["model_name"] for row in rows] == ["soft.safetensors"]
+        assert await house.json(f"{API}/sd-modules") == rows
+
+    run(test, image_card(), part("soft.safetensors", ModelKind.VAE))
 
 
 def test_a_checkpoint_in_use_is_not_freed() -> None:

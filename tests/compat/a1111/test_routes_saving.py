@@ -1,16 +1,21 @@
 import base64
+import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from compat.a1111.saving import OutputFolder
+from server.core.image import ImageFinished, ImageStarted
 from server.core.pixels import GridRequest
 from server.http.png import read_text
 from tests.compat.a1111.test_routes import API, House, run
-from tests.support.fake_images import pictures
+from tests.support.fake_images import pictures, ready, tiny_png
 
+PICTURE = base64.b64encode(tiny_png()).decode()
 TODAY = time.strftime("%Y-%m-%d")
 
 
@@ -72,6 +77,65 @@ def test_options_of_saving(tmp_path: Path) -> None:
             f"{API}/txt2img", {"save_images": True, "override_settings": {"samples_save": True, "save_txt": True}}
         )
         assert len([name for name in files(tmp_path) if name.endswith(".txt")]) == 2
+
+    run(test, output_dir=str(tmp_path))
+
+
+def inpainted(mask: bytes, composite: bytes) -> list[Any]:
+    done = msgspec.structs.replace(ready(0), further=(mask, composite))
+    return [ImageStarted(passes=1, steps=1), done, ImageFinished(reason="complete")]
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_masks_are_saved_beside_their_pictures(tmp_path: Path, returned: bool) -> None:
+    async def test(house: House) -> None:
+        options = {"save_mask": True, "save_mask_composite": True, "save_to_dirs": False, "return_mask": returned}
+        fields = {"init_images": [PICTURE], "mask": PICTURE, "seed": 5, "override_settings": options}
+        house.service.script(*inpainted(tiny_png(3), tiny_png(4)))
+        answer = await house.json(f"{API}/img2img", fields | {"save_images": True})
+        folder = tmp_path / "img2img-images"
+        names = ["00000-5-.png", "00001-5--mask.png", "00002-5--mask-composite.png"]
+        assert files(folder) == names
+        assert (folder / names[1]).read_bytes() == tiny_png(3)
+        assert (folder / names[2]).read_bytes() == tiny_png(4)
+        assert len([one for one in answer["images"] if base64.b64decode(one) == tiny_png(3)]) == returned
+        inpaint = house.service.submissions[0].work.init.inpaint  # type: ignore[union-attr]
+        assert (inpaint.return_mask, inpaint.return_composite) == (True, True)
+        house.service.script(*inpainted(tiny_png(3), tiny_png(4)))
+        await house.json(f"{API}/img2img", fields)
+        assert files(folder) == names, "only where the request saves"
+        inpaint = house.service.last.init.inpaint  # type: ignore[union-attr]
+        assert (inpaint.return_mask, inpaint.return_composite) == (returned, False)
+
+    run(test, output_dir=str(tmp_path))
+
+
+def test_init_pictures_are_saved_once_by_their_digest(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        fields = {"init_images": [PICTURE], "override_settings": {"save_init_img": True}}
+        for _ in range(2):
+            house.service.script(*pictures())
+            info = json.loads((await house.json(f"{API}/img2img", fields))["info"])
+        digest = hashlib.md5(base64.b64decode(PICTURE)).hexdigest()
+        assert files(tmp_path) == [f"init-images/{digest}.png"]
+        assert f", Init image hash: {digest}" in info["infotexts"][0]
+        house.service.script(*pictures())
+        info = json.loads((await house.json(f"{API}/img2img", {"init_images": [PICTURE]}))["info"])
+        assert "Init image hash" not in info["infotexts"][0]
+
+    run(test, output_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(("option", "count"), [(False, 2), (True, 4)])
+def test_what_an_interrupt_left_unfinished_is_shown_and_not_saved(tmp_path: Path, option: bool, count: int) -> None:
+    async def test(house: House) -> None:
+        events = [ImageStarted(passes=2, steps=1), *(ready(k) for k in range(4)), ImageFinished(reason="stopped")]
+        house.service.script(*events)
+        options = {"save_incomplete_images": option, "save_to_dirs": False, "grid_save": False, "return_grid": False}
+        fields = {"batch_size": 2, "n_iter": 2, "save_images": True, "override_settings": options}
+        answer = await house.json(f"{API}/txt2img", fields)
+        assert len(answer["images"]) == 4
+        assert len(files(tmp_path / "txt2img-images")) == count
 
     run(test, output_dir=str(tmp_path))
 

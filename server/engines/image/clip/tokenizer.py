@@ -1,6 +1,7 @@
 """Text to CLIP token ids, from the merge list beside this file. Knows nothing of chunks or weights."""
 
 import gzip
+from functools import cache
 from importlib.resources import files
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
@@ -65,8 +66,9 @@ def _vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
     return {word: index for index, word in enumerate(words)}
 
 
+@cache
 def load_tokenizer() -> ClipTokenizer:
-    """Return the tokenizer that all CLIP text encoders of Stable Diffusion share; takes 0.2 s, so once per engine."""
+    """Return the tokenizer that all CLIP text encoders of Stable Diffusion share; takes 0.2 s, so once a process."""
     packed = files("server.engines.image.clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").split("\n")[1 : MERGES + 1]
     return ClipTokenizer([(left, right) for left, right in (line.split() for line in lines)])

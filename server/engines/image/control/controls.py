@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from PIL import Image
 
+from server.core.errors import InvalidValue
 from server.core.image import ControlUnit, ImageRequest, Size
 from server.engines.image.beginnings import Encoding, entry_of
+from server.engines.image.control.eyes import Eyes
 from server.engines.image.control.hints import Hint, hint_of, region_of
+from server.engines.image.control.ip_adapter import IpAdapter, Looking
 from server.engines.image.control.networks import Network
 from server.engines.image.control.restoring import Restored, laid_into, open_cells
 from server.engines.image.control.shelf import Shelf
-from server.engines.image.control.steering import SOFT_WHEN_ENLARGED, Acting, Steering
+from server.engines.image.control.steering import SOFT_WHEN_ENLARGED, Acting, Steering, Watching
 from server.engines.image.denoise import Course, Entry, Points
 from server.engines.image.pictures import from_image
 from server.engines.image.placement import Placement
+from server.engines.image.preprocess.modules import PICTURE
 from server.engines.image.unet_call import UNetCall
 
 logger = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class Control:
 
     unet: UNetCall
     shelf: Shelf
+    eyes: Eyes
     placement: Placement
     alphas: torch.Tensor
 
@@ -47,10 +52,29 @@ class Control:
             BadImage: a picture is none.
             DoesNotFit: there is no room for a model.
         """
-        hints = [hint_of(unit, request) for unit in request.control]
         networks = self.shelf.lend(request.control) if request.control else []
-        units = [_Unit(*each) for each in zip(request.control, networks, hints, strict=True)]
-        return Controls(control=self, request=request, encode=encode, units=units)
+        units: list[_Unit] = []
+        watching: list[Watching] = []
+        for unit, network in zip(request.control, networks, strict=True):
+            if isinstance(network, IpAdapter):
+                watching += self._watching(unit, network, request)
+            else:
+                units.append(_Unit(unit, network, self._hint(unit, request)))
+        return Controls(control=self, request=request, encode=encode, units=units, watching=watching)
+
+    def _hint(self, unit: ControlUnit, request: ImageRequest) -> Hint:
+        if unit.preprocessing.module == PICTURE or unit.more_images:
+            told = f"the control model {unit.name!r} follows a map, and neither several pictures nor what one shows"
+            raise InvalidValue.of("control", told)
+        return hint_of(unit, request)
+
+    def _watching(self, unit: ControlUnit, adapter: IpAdapter, request: ImageRequest) -> list[Watching]:
+        """Return the unit ready to act; none when its weight is 0."""
+        if unit.preprocessing.module not in ("none", PICTURE) or unit.layer_weights:
+            told = f"the control model {unit.name!r} looks at pictures: it takes no map and no weights of layers"
+            raise InvalidValue.of("control", told)
+        pairs = self.eyes.pairs(unit, adapter, request)
+        return [Watching(unit=unit, looking=Looking(pairs=pairs, weight=unit.weight))] if unit.weight else []
 
 
 @dataclass(frozen=True)
@@ -73,13 +97,14 @@ class Controls:
     request: ImageRequest
     encode: Encode
     units: Sequence[_Unit]
+    watching: Sequence[Watching] = ()
     _acting: dict[tuple[Size, bool], list[Acting]] = field(default_factory=dict, init=False)
     _restored: dict[Size, list[Restored]] = field(default_factory=dict, init=False)
     _last: Size = field(default=Size(0, 0), init=False)
 
     def joined(self, points: Points, course: Course, *, second: bool) -> Points:
         """Return the points of a pass with what the units do at them."""
-        if not self.units:
+        if not self.units and not self.watching:
             return points
         height, width = course.start.shape[-2:]
         self._last = Size(width * CELL, height * CELL)
@@ -88,6 +113,7 @@ class Controls:
             steps=self._steps(second=second),
             unet=self.control.unet,
             seats=self.control.placement.seats,
+            watching=self._watching_in(self._last, second=second),
         )
         restoring = tuple(restored.around for restored in self._restored_in(self._last))
         return replace(
@@ -129,14 +155,24 @@ class Controls:
 
     def _acting_in(self, size: Size, *, second: bool) -> list[Acting]:
         if (size, second) not in self._acting:
-            missed = "first" if second else "second"
-            both = self.request.hires is None
             self._acting[size, second] = [
                 self._ready(unit, size, second=second)
                 for unit in self.units
-                if not unit.is_still and (both or unit.asked.passes != missed)
+                if not unit.is_still and self._acts(unit.asked, second=second)
             ]
         return self._acting[size, second]
+
+    def _watching_in(self, size: Size, *, second: bool) -> list[Watching]:
+        found = []
+        for one in self.watching:
+            if self._acts(one.unit, second=second):
+                region = region_of(one.unit, size)
+                moved = None if region is None else region.to(self.control.placement.device)
+                found.append(replace(one, looking=replace(one.looking, region=moved)))
+        return found
+
+    def _acts(self, unit: ControlUnit, *, second: bool) -> bool:
+        return self.request.hires is None or unit.passes != ("first" if second else "second")
 
     def _ready(self, unit: _Unit, size: Size, *, second: bool) -> Acting:
         place = self.control.placement

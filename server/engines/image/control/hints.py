@@ -8,11 +8,11 @@ import torch
 
 from server.core.image import ControlUnit, ImageRequest, Preprocessing, Size
 from server.engines.image.control.sources import PARAM, WHITE, Source, source_of
-from server.engines.image.input_pictures import decoded, flattened
 from server.engines.image.pictures import png
 from server.engines.image.preprocess.fitting import fitted, perfect_resolution
 from server.engines.image.preprocess.modules import INPAINTING, map_of, shown
 from server.engines.image.preprocess.resampling import Pixels, resized
+from server.engines.input_pictures import decoded, flattened
 
 CELL = 8
 

@@ -22,8 +22,6 @@ HINT_CONVOLUTIONS = 8
 OTHERS = {
     "lora_controlnet": "a ControlLoRA",
     "lllite_": "a ControlNet-LLLite",
-    "ip_adapter.": "an IP-Adapter",
-    "image_proj.": "an IP-Adapter",
     "task_embedding": "a union ControlNet",
     "control_add_embedding.": "a union ControlNet",
     "controlnet_blocks.": "a ControlNet for Flux or Stable Diffusion 3",

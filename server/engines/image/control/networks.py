@@ -12,7 +12,8 @@ from torch import nn
 
 from server.core.errors import InvalidValue, LoadFailed
 from server.engines.image.building import fill
-from server.engines.image.control import layouts, t2i
+from server.engines.image.control import ip_adapter, layouts, t2i
+from server.engines.image.control.ip_adapter import IpAdapter
 from server.engines.image.control.layouts import ControlLayout
 from server.engines.image.layouts.shapes import Shapes
 from server.engines.image.tensor_files import Tensors, open_tensors
@@ -120,13 +121,15 @@ def size_of(shapes: Shapes, dtype: torch.dtype) -> int:
     return sum(torch.Size(shape).numel() for shape in shapes.values()) * dtype.itemsize
 
 
-def build(tensors: Tensors, name: str, unet: UNet2DConditionModel, dtype: torch.dtype) -> Network:
+def build(tensors: Tensors, name: str, unet: UNet2DConditionModel, dtype: torch.dtype) -> Network | IpAdapter:
     """Return the network of a file, on the CPU in `dtype`.
 
     Raises:
         LoadFailed: it holds none, or one that is not served.
         InvalidValue: it is for another kind of checkpoint.
     """
+    if ip_adapter.is_ip_adapter(tensors.shapes):
+        return ip_adapter.build(tensors, name, unet, dtype)
     if t2i.is_adapter(tensors.shapes):
         return _adapter(tensors, name, unet, dtype)
     layout = layouts.read(tensors.shapes)

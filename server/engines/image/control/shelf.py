@@ -11,6 +11,7 @@ from server.core.errors import DoesNotFit
 from server.core.image import ControlUnit
 from server.core.memory import RAM, readable
 from server.engines.image.attention import settle
+from server.engines.image.control.ip_adapter import IpAdapter
 from server.engines.image.control.networks import Network, build, opened, size_of
 from server.engines.image.placement import Placement, release
 
@@ -29,7 +30,7 @@ class Shelf:
         self._unet = unet
         self._place = place
         self._allow_pickle = allow_pickle
-        self._kept: dict[Key, Network] = {}
+        self._kept: dict[Key, Network | IpAdapter] = {}
 
     @property
     def held(self) -> int:
@@ -37,7 +38,7 @@ class Shelf:
         tensors = (tensor for network in self._kept.values() for tensor in network.module.parameters())
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def lend(self, units: Sequence[ControlUnit]) -> list[Network]:
+    def lend(self, units: Sequence[ControlUnit]) -> list[Network | IpAdapter]:
         """Return the network of each unit; the same for units that name the same file.
 
         Raises:
@@ -58,22 +59,24 @@ class Shelf:
         """Forget all networks."""
         self._kept.clear()
 
-    def _opened(self, unit: ControlUnit) -> Network:
+    def _opened(self, unit: ControlUnit) -> Network | IpAdapter:
         dtype = self._place.precision.model
         with opened(Path(unit.path), unit.name, allow_pickle=self._allow_pickle) as tensors:
             needed = size_of(tensors.shapes, dtype)
-            self._check_room(unit.name, needed)
+            check_room(self._place, unit.name, needed)
             network = build(tensors, unit.name, self._unet, dtype)
         self._place.seats.admit([network.module])
         settle(network.module, self._place)
         logger.info("control model %s loaded, %s", unit.name, readable(needed))
         return network
 
-    def _check_room(self, name: str, needed: int) -> None:
-        pool, free = self._place.pool, free_bytes(self._place)
-        if free is not None and needed > free:
-            told = f"the control model {name!r} needs {readable(needed)} of {pool}, {readable(free)} is free"
-            raise DoesNotFit(told, model=name, pool=str(pool), needed=needed, limit=free)
+
+def check_room(place: Placement, name: str, needed: int) -> None:
+    """Raise DoesNotFit where there is no room for a control model of so many bytes."""
+    pool, free = place.pool, free_bytes(place)
+    if free is not None and needed > free:
+        told = f"the control model {name!r} needs {readable(needed)} of {pool}, {readable(free)} is free"
+        raise DoesNotFit(told, model=name, pool=str(pool), needed=needed, limit=free)
 
 
 def free_bytes(place: Placement) -> int | None:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from server.core.image import ControlFit, ControlUnit, ImageRequest, Inpaint, Preprocessing, ResizeMode, Size
 from server.engines.image import masks
-from server.engines.image.input_pictures import decoded, flattened
 from server.engines.image.preprocess.modules import INPAINTING
 from server.engines.image.preprocess.resampling import Pixels
 from server.engines.image.resizing import resized
+from server.engines.input_pictures import decoded, flattened
 
 WHITE = (255, 255, 255)
 

@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from server.core.image import ControlUnit
+from server.engines.image.control.ip_adapter import Looking
 from server.engines.image.control.networks import Network
 from server.engines.image.guidance import Eps
 from server.engines.image.offload import Seats
@@ -63,11 +64,32 @@ class Acting:
         return [self.unit.weight * factor for factor in factors]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """A unit whose picture the UNet's attentions look at."""
+
+    unit: ControlUnit
+    looking: Looking
+
+    def acts_at(self, share: float) -> bool:
+        """Tell whether the unit acts at that share of the pass."""
+        return self.unit.start <= share <= self.unit.end
+
+
 class Steering:
     """The units of one pass. `around` and `after_step` are for the named points of the denoise loop."""
 
-    def __init__(self, units: Sequence[Acting], *, steps: int, unet: UNetCall, seats: Seats) -> None:
+    def __init__(
+        self,
+        units: Sequence[Acting],
+        *,
+        steps: int,
+        unet: UNetCall,
+        seats: Seats,
+        watching: Sequence[Watching] = (),
+    ) -> None:
         self._units = units
+        self._watching = watching
         self._steps = max(steps, 1)
         self._unet = unet
         self._seats = seats
@@ -87,11 +109,13 @@ class Steering:
         """Count a call of the model, during which the UNet is given what the units add."""
         counted = self._finished if self._calls else max(self._finished - 1, 0)
         self._calls += 1
-        acting = [unit for unit in self._units if unit.acts_at(counted / self._steps)]
-        with self._unet.steered(partial(self._additions, acting)):
+        share = counted / self._steps
+        acting = [unit for unit in self._units if unit.acts_at(share)]
+        watching = [unit for unit in self._watching if unit.acts_at(share)]
+        with self._unet.steered(partial(self._additions, acting, watching)):
             yield
 
-    def _additions(self, units: Sequence[Acting], call: UNetInputs) -> Additions | None:
+    def _additions(self, units: Sequence[Acting], watching: Sequence[Watching], call: UNetInputs) -> Additions | None:
         down: list[torch.Tensor] = []
         inside: list[torch.Tensor] = []
         for unit in units:
@@ -102,9 +126,11 @@ class Steering:
                 down = _sum(down, found)
             else:
                 inside = _sum(inside, found)
-        if not down and not inside:
+        height, width = call.inputs.shape[-2:]
+        around = tuple(partial(unit.looking.acting, prompted=call.prompted, cells=(height, width)) for unit in watching)
+        if not down and not inside and not around:
             return None
-        return Additions(down=tuple(down[:-1]), middle=down[-1] if down else None, inside=tuple(inside))
+        return Additions(down=tuple(down[:-1]), middle=down[-1] if down else None, inside=tuple(inside), around=around)
 
 
 class _Steered:

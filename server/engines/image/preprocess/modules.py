@@ -3,11 +3,14 @@
 | module | `resolution` | threshold a | threshold b |
 |---|---|---|---|
 | `none` | | | |
+| `picture` | | | |
 | `invert` | | | |
 | `canny` | short side | low, of 1 ... 255 | high, of 1 ... 255 |
 | `threshold` | short side | level | |
 | `scribble_xdog` | short side | strength of strokes | |
 | `lineart_standard` | short side | | |
+| `softedge_plain` | short side | | |
+| `color` | short side | | |
 | `blur_gaussian` | short side | deviation in pixels | |
 | `shuffle` | short side | | |
 | `tile_resample` | | times smaller; up to 1.1 nothing | |
@@ -33,7 +36,10 @@ from server.engines.image.preprocess.smoothing import gaussian
 INPAINTING = ("inpaint", "inpaint_only")
 """Modules whose map keeps the mask."""
 
-OWN_SIZE = ("none", "invert", "tile_resample", "recolor_luminance", "recolor_intensity", *INPAINTING)
+PICTURE = "picture"
+"""The module of models whose pictures an image encoder looks at: it makes no map."""
+
+OWN_SIZE = ("none", PICTURE, "invert", "tile_resample", "recolor_luminance", "recolor_intensity", *INPAINTING)
 """Modules that leave a picture at its size, or make their own of it."""
 
 SMALLEST, LARGEST = 1, 4096
@@ -41,6 +47,7 @@ SMALLEST, LARGEST = 1, 4096
 
 LARGEST_DEVIATION = 256.0
 LEAST_TILE = 1.1
+SQUARE = 64
 
 Module = Callable[[Pixels, Preprocessing], Pixels]
 
@@ -75,6 +82,13 @@ def _smaller(pixels: Pixels, asked: Preprocessing) -> Pixels:
     return resized(pixels, max(int(width / asked.threshold_a), 1), max(int(height / asked.threshold_a), 1), "area")
 
 
+def _in_squares(pixels: Pixels, _: Preprocessing) -> Pixels:
+    """Return the picture in squares of one colour each, as adapters for colours were trained on."""
+    height, width = pixels.shape[:2]
+    small = resized(pixels, max(width // SQUARE, 1), max(height // SQUARE, 1), "cubic")
+    return resized(small, width, height, "nearest")
+
+
 def _blurred(pixels: Pixels, asked: Preprocessing) -> Pixels:
     return rounded(gaussian(pixels, asked.threshold_a)) if asked.threshold_a > 0 else pixels
 
@@ -82,11 +96,14 @@ def _blurred(pixels: Pixels, asked: Preprocessing) -> Pixels:
 MODULES: Mapping[str, Module] = MappingProxyType(
     {
         "none": _as_it_is,
+        PICTURE: _as_it_is,
         "invert": lambda pixels, _: lines.inverted(pixels),
         "canny": _edges,
         "threshold": lambda pixels, asked: lines.binarised(pixels, asked.threshold_a),
         "scribble_xdog": _padded(lambda pixels, asked: lines.scribbled(pixels, asked.threshold_a)),
         "lineart_standard": _padded(lambda pixels, _: lines.drawn(pixels)),
+        "softedge_plain": _padded(lambda pixels, _: lines.softened(pixels)),
+        "color": _in_squares,
         "blur_gaussian": _blurred,
         "shuffle": lambda pixels, asked: shuffling.shuffled(pixels, asked.seed),
         "tile_resample": _smaller,

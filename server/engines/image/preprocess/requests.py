@@ -7,9 +7,9 @@ from PIL import Image
 
 from server.core.errors import InvalidValue
 from server.core.pixels import MapRequest, PoseRequest
-from server.engines.image.input_pictures import decoded, flattened
 from server.engines.image.preprocess import modules, pose
 from server.engines.image.preprocess.resampling import scaled_sides
+from server.engines.input_pictures import decoded, flattened
 
 MOST_PICTURES = 64
 WHITE = (255, 255, 255)

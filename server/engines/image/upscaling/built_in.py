@@ -1,4 +1,4 @@
-"""The engine that is always there: filters, grids, splitting and joining, in a process that never imports torch."""
+"""The engine that is always there: filters, grids, tiles, room around pictures, in a process that never loads torch."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,22 @@ from server.core.image import ImageFinished, ImageStarted, StepDone
 from server.core.jobs import Event, Work
 from server.core.memory import MIB, RAM, Footprint
 from server.core.models import LoadedFacts, LoadSettings, ModelCard
-from server.core.pixels import GridRequest, JoinRequest, MapRequest, PoseRequest, SplitRequest, UpscaleRequest
+from server.core.pixels import (
+    FrameRequest,
+    GridRequest,
+    GrowRequest,
+    JoinRequest,
+    LayRequest,
+    MapRequest,
+    PoseRequest,
+    SplitRequest,
+    UpscaleRequest,
+)
 from server.engines.base import JobControl, OneAtATime, Report
 from server.engines.image.enlarging import PIXEL_FILTERS, filter_named
-from server.engines.image.input_pictures import decoded, opened
 from server.engines.image.upscaling import grids, job
 from server.engines.image.upscaling.tiles import Layout, joined, layout, split
+from server.engines.input_pictures import decoded, opened
 
 PROCESS = 64 * MIB
 """Python and Pillow; 21 MiB as imported, and NumPy comes in with some of the work."""
@@ -59,6 +69,10 @@ class PixelsEngine(OneAtATime):
                 from server.engines.image.preprocess import requests  # numpy: only where it is needed
 
                 requests.check(work)
+            case GrowRequest() | FrameRequest() | LayRequest():
+                from server.engines.image.outpainting import rooms  # numpy again
+
+                rooms.check(work)
             case _:
                 raise Unsupported.of("model", "this model works on finished pictures and makes none")
 
@@ -79,6 +93,10 @@ class PixelsEngine(OneAtATime):
                 from server.engines.image.preprocess import requests
 
                 images = requests.images_of(work)
+            case GrowRequest() | FrameRequest() | LayRequest():
+                from server.engines.image.outpainting import rooms
+
+                images = rooms.images_of(work)
             case _:
                 raise Unsupported.of("model", "this model works on finished pictures and makes none")
         yield ImageStarted(passes=1, steps=1)

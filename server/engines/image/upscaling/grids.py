@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from server.core.errors import InvalidValue
 from server.core.pixels import Caption, GridRequest
-from server.engines.image.input_pictures import MOST_PIXELS, decoded
+from server.engines.input_pictures import MOST_PIXELS, decoded
 
 MOST_CELLS = 1024
 MOST_MARGIN = 4096

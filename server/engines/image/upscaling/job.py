@@ -1,27 +1,22 @@
 """One request for enlarging: picture after picture through one enlarger. Needs no torch by itself."""
 
-import io
 import math
 from collections.abc import Generator, Iterator
 
 from PIL import Image
 
 from server.core.errors import BadImage, InvalidValue
-from server.core.image import ImageFinished, ImageReady, ImageStarted, Size, StepDone
+from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted, Size, StepDone
 from server.core.jobs import Event
 from server.core.pixels import UpscaleRequest
 from server.engines.base import JobControl
-from server.engines.image.enlarging import Enlarger, Pixels, grown, passes, wanted
-from server.engines.image.input_pictures import MOST_PIXELS, decoded
+from server.engines.image import files
+from server.engines.image.enlarging import Enlarger, Pixels, check_growth, grown, passes
+from server.engines.input_pictures import MOST_PIXELS, decoded
 
 MOST_PICTURES = 256
 LARGEST_SIDE = 32_768
 LARGEST_FACTOR = 64.0
-MOST_FILE = 62 * 1024 * 1024
-"""Bytes of a result: what fits in a message from a worker, with what else is in it."""
-
-MOST_BETWEEN = 2 * MOST_PIXELS
-"""Pixels of what a pass makes, before it is brought to the size asked for."""
 
 
 def check(work: UpscaleRequest) -> None:
@@ -38,6 +33,7 @@ def check(work: UpscaleRequest) -> None:
         raise InvalidValue.of("visibility", "the visibility must be 0 ... 1")
     if work.tile < 0 or work.overlap < 0 or (work.tile and work.overlap >= work.tile):
         raise InvalidValue.of("tile", f"tiles of {work.tile} pixels cannot overlap by {work.overlap}")
+    files.check(work.file)
     if work.size is not None:
         check_size(work.size)
 
@@ -65,23 +61,19 @@ def run(work: UpscaleRequest, enlarger: Enlarger | None, control: JobControl) ->
             continue
         if work.under:
             image = _laid_over(_source(work.under[index]), image, work.visibility)
-        yield ready(index, image)
+        yield ready(index, image, work.file)
     yield ImageFinished(reason="stopped" if control.stopped else "complete")
 
 
-def ready(index: int, image: Image.Image) -> ImageReady:
-    """Return the event for a finished picture.
+def ready(index: int, image: Image.Image, form: FileFormat = files.PNG) -> ImageReady:
+    """Return the event for a finished picture, written in that format.
 
     Raises:
         InvalidValue: its file is larger than a message can be.
     """
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    png = file.getvalue()
-    if len(png) > MOST_FILE:
-        message = f"the picture of {image.width}x{image.height} pixels is more than {MOST_FILE} bytes as PNG"
-        raise InvalidValue.of("factor", message)
-    return ImageReady(index=index, seed=0, variation=0, png=png, width=image.width, height=image.height)
+    png, file = files.held(image, form)
+    files.check_sent(image, (png, file), "factor")
+    return ImageReady(index=index, seed=0, variation=0, png=png, file=file, width=image.width, height=image.height)
 
 
 def _enlarged(
@@ -99,7 +91,7 @@ def _steps(
     image: Image.Image, factor: float, enlarger: Enlarger, control: JobControl, index: int
 ) -> Generator[Event, None, Image.Image | None]:
     begins = passes(image.size, factor, enlarger)
-    _check_growth(image.size, factor, enlarger, begins)
+    check_growth(image.size, factor, enlarger)
     steps = max(sum(enlarger.pieces(size) for size in begins), 1)
     growing = grown(image, factor, enlarger)
     done = 0
@@ -116,14 +108,6 @@ def _steps(
         if control.stopped or control.take_skip():
             growing.close()
             return None
-
-
-def _check_growth(size: Pixels, factor: float, enlarger: Enlarger, begins: list[Pixels]) -> None:
-    goal = wanted(size, factor)
-    between = [enlarger.size_after(one, factor) for one in begins]
-    if goal[0] * goal[1] > MOST_PIXELS or any(width * height > MOST_BETWEEN for width, height in between):
-        message = f"a picture of {size[0]}x{size[1]} pixels times {factor:g} is larger than what is made here"
-        raise InvalidValue.of("factor", message)
 
 
 def _source(data: bytes) -> Image.Image:

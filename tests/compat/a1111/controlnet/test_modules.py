@@ -7,7 +7,7 @@ from server.engines.image.preprocess.modules import MODULES as ENGINE
 
 
 def test_what_works_here_is_what_the_engine_has() -> None:
-    assert {module.name for module in MODULES if not module.reason} == set(ENGINE)
+    assert {modules.core_name(module) for module in MODULES if not module.reason} == set(ENGINE)
     assert {module.name for module in MODULES if module.needs_mask} > {"inpaint", "inpaint_only"}
 
 
@@ -30,7 +30,7 @@ def test_none_comes_first_then_the_default_of_the_type() -> None:
 
 
 def test_the_listing_says_what_does_not_work_and_why() -> None:
-    named, labelled = listing(labels=False), listing(labels=True)
+    named, labelled = listing(labels=False, sees=False), listing(labels=True, sees=True)
     assert {"inpaint_only+lama", "tile_resample", "canny"} <= set(named.module_list)
     assert "softedge_hed" in labelled.module_list
     assert "hed" not in labelled.module_list
@@ -43,6 +43,9 @@ def test_the_listing_says_what_does_not_work_and_why() -> None:
         ("Low Threshold", 100, 1, 255),
         ("High Threshold", 200, 1, 255),
     ]
+    assert "clip_vision" in (named.module_detail["ip-adapter-auto"].unavailable or "")
+    assert labelled.module_detail["ip-adapter-auto"].unavailable is None
+    assert "face detector" in (labelled.module_detail["ip-adapter_face_id"].unavailable or "")
     assert named.module_detail["reference_only"].model_free
     assert named.module_detail["none"].sliders == []
 

@@ -174,12 +174,27 @@ def test_what_infotexts_tell() -> None:
         ({"image": "no picture"}, Refused, "Invalid encoded image"),
         ({"image": "http://localhost/x"}, Refused, "Request to local resource not allowed"),
         ({"effective_region_mask": "no picture"}, Refused, "Invalid encoded image"),
-        ({"ipadapter_input": "x"}, Unsupported, "IP-Adapter"),
+        ({"ipadapter_input": "x"}, Unsupported, "send the picture"),
+        ({"module": "ip-adapter-auto"}, Unsupported, "needs an image encoder"),
+        ({"module": "ip-adapter_face_id"}, Unsupported, "needs a face detector"),
+        ({"module": "canny", "image": [{"image": PICTURE}] * 2}, Unsupported, "IP-Adapters alone"),
     ],
 )
 def test_what_a_unit_cannot_ask(fields: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         one(**fields)
+
+
+def test_an_ip_adapter_has_its_encoders_and_may_have_several_pictures() -> None:
+    encoder = part("clip_h.safetensors", ModelKind.IMAGE_ENCODER)
+    broken = part("bad.safetensors", ModelKind.IMAGE_ENCODER, broken="damaged")
+    asked = {"module": "ip-adapter_clip_h", "model": "canny", "image": [{"image": PICTURE}, {"image": PICTURE}]}
+    found = controlled({"ControlNet": {"args": [asked]}}, OptionValues(), CARDS, seed=1, encoders=(broken, encoder))
+    (unit,) = found.units
+    assert unit.preprocessing.module == "picture"
+    assert unit.encoders == (encoder.files[0],)
+    assert unit.more_images == (unit.image,)
+    assert "Module: ip-adapter_clip_h" in found.told["ControlNet 0"]
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ def test_out_of_bounds(written: str) -> None:
     ],
 )
 def test_hostile_prompts_cost_little_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         pieces_of(hostile, "prompt")
     except InvalidValue as error:
         assert error.fact("param") == "prompt"
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

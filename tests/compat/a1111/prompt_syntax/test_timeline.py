@@ -137,9 +137,9 @@ def test_too_many_open_brackets_are_refused(bracket: str) -> None:
     ],
 )
 def test_hostile_prompts_cost_little_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         texts_of(hostile, Timing(calls=2000), "prompt")
     except InvalidValue as error:
         assert error.fact("param") == "prompt"
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

@@ -3,12 +3,13 @@ from typing import Any
 import pytest
 
 from compat.a1111 import wire
+from compat.a1111.convert import plan
 from compat.a1111.scripts.menu import Menu
 from compat.a1111.scripts.xyz_axes import AXES, Axis, axes_of
 from compat.a1111.workshop import Asked
 from server.core.errors import InvalidValue, Unsupported
 from server.core.models import ModelKind
-from tests.compat.a1111.asked import part
+from tests.compat.a1111.asked import context, part
 from tests.support.shared import golden, needs_shared
 
 MENU = Menu(
@@ -106,10 +107,47 @@ def test_lists_are_read_from_the_dropdown_unless_text_is_wanted() -> None:
     assert axis("Steps").values("3", ["9"], as_text=False, menu=MENU) == [3]
 
 
-@pytest.mark.parametrize("label", ["FP8 mode", "Face restore", "Initial noise multiplier"])
-def test_axes_that_are_not_offered(label: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("FP8 mode", "Enable"),
+        ("Face restore", "CodeFormer"),
+        ("UniPC Order", "2"),
+        ("Token merging ratio", "0.5"),
+    ],
+)
+def test_values_that_would_change_the_picture_and_are_not_offered_are_refused(label: str, text: str) -> None:
+    (value,) = axis(label).values(text, [], as_text=False, menu=MENU)
+    change = axis(label).change
+    assert change is not None
+    request = change(wire.Txt2Img(), value, [value])
+    assert isinstance(request, wire.Txt2Img)
     with pytest.raises(Unsupported):
-        axis(label).values("1", [], as_text=False, menu=MENU)
+        plan(request, context())
+
+
+@pytest.mark.parametrize(("label", "text"), [("FP8 mode", "Disable"), ("Face restore", "off"), ("UniPC Order", "3")])
+def test_those_that_leave_it_alone_are_taken(label: str, text: str) -> None:
+    (value,) = axis(label).values(text, [], as_text=False, menu=MENU)
+    change = axis(label).change
+    assert change is not None
+    request = change(wire.Txt2Img(), value, [value])
+    assert isinstance(request, wire.Txt2Img)
+    assert plan(request, context()).work.model == "tiny"
+
+
+def test_the_factor_on_the_first_noise_is_for_requests_with_a_picture() -> None:
+    change = axis("Initial noise multiplier").change
+    assert change is not None
+    assert change(wire.Img2Img(), 0.5, [0.5]).initial_noise_multiplier == 0.5  # type: ignore[union-attr]
+    assert change(wire.Txt2Img(), 0.5, [0.5]) == wire.Txt2Img()
+
+
+def test_refiners_may_be_named_loosely_or_be_none() -> None:
+    refiner = axis("Refiner checkpoint")
+    assert refiner.values("None, one", [], as_text=False, menu=MENU) == ["None", "one"]
+    with pytest.raises(InvalidValue, match="Unknown refiner checkpoint: nope"):
+        refiner.values("nope", [], as_text=False, menu=MENU)
 
 
 def test_no_values() -> None:

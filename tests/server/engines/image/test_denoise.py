@@ -42,6 +42,11 @@ def test_from_noise_begins_at_the_first_sigma() -> None:
     assert torch.allclose(course.start, noise().first() * TABLE.highest)
 
 
+def test_a_scaled_start() -> None:
+    course = from_noise(Denoise(steps=5, scaled_start=True), TABLE, ALPHAS, noise())
+    assert torch.allclose(course.start, noise().first() * (1 + TABLE.highest**2) ** 0.5)
+
+
 def test_samplers_by_time_begin_with_plain_noise() -> None:
     course = from_noise(Denoise(sampler="ddim", steps=20), TABLE, ALPHAS, noise())
     assert torch.equal(course.start, noise().first())

@@ -4,6 +4,7 @@ from PIL import Image
 
 from server.core.errors import BadImage
 from server.core.image import InitImages, Inpaint, Size
+from server.engines.image.enlarging import Filter
 from server.engines.image.init_images import prepared
 from server.engines.image.masks import doubled
 from server.engines.image.resizing import resized
@@ -98,6 +99,27 @@ def test_all_other_contents_are_smeared_first(content: str) -> None:
     assert changed.any()
     assert not changed[np.asarray(MASK) == 0].any()
     assert source.whole.tobytes() == IMAGE.tobytes()
+
+
+def test_another_mask_for_latents_is_taken_as_it_is() -> None:
+    mask = disc(64, radius=20)
+    asked = inpaint(disc(64, radius=6), invert=True, blur_x=4, latent_mask=file_of(mask), content="fill")
+    made = prepared(init(inpaint=asked), SIZE)
+    assert made.latent_mask is not None
+    assert made.latent_mask.tobytes() == mask.tobytes()
+    changed = (np.asarray(made.pictures[0].picture) != np.asarray(IMAGE)).any(-1)
+    assert not changed[np.asarray(mask) == 0].any(), "surroundings are smeared in where it is white"
+    assert changed[np.asarray(mask) == 255].mean() > 0.9
+    assert prepared(init(inpaint=inpaint()), SIZE).latent_mask is None
+
+
+def test_another_way_of_enlarging_takes_the_place_of_the_named_one() -> None:
+    small = noise_image(16, 16)
+    by = Filter(Image.Resampling.NEAREST)
+    made = prepared(init(small, inpaint=inpaint(disc(16))), SIZE, by)
+    assert made.pictures[0].picture.tobytes() == small.resize((64, 64), Image.Resampling.NEAREST).tobytes()
+    assert made.mask is not None
+    assert made.mask.tobytes() == disc(16).resize((64, 64), Image.Resampling.LANCZOS).tobytes()
 
 
 def test_no_overlay_when_none_is_wanted() -> None:

@@ -140,6 +140,18 @@ def test_rho() -> None:
     assert torch.equal(schedule("exponential", 10, rho=2.0), schedule("exponential", 10))
 
 
+def test_the_shape_of_a_beta_schedule() -> None:
+    assert torch.equal(schedule("beta", 10, beta_alpha=0.6, beta_beta=0.6), schedule("beta", 10))
+    even = schedule("beta", 10, beta_alpha=1.0, beta_beta=1.0)
+    steps = even[:-2] - even[1:-1]
+    assert torch.allclose(steps, steps.mean().expand_as(steps), rtol=1e-4), "Beta(1, 1) is even"
+    low, high = schedule("beta", 10, beta_alpha=0.4), schedule("beta", 10, beta_alpha=1.6)
+    assert (low[1:-2] < high[1:-2]).all(), "a larger alpha moves it up"
+    for wrong in (0.0, 99.0, float("nan")):
+        with pytest.raises(InvalidValue, match="shape of a Beta schedule"):
+            schedule("beta", 10, beta_beta=wrong)
+
+
 def test_consistency_table_makes_whole_schedules() -> None:
     table = SigmaTable.consistency(alphas_cumprod())
     made = sigmas(table, Denoise(schedule="uniform"), 4)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from server.engines.image.preprocess.lines import binarised, drawn, inverted, scribbled
+from server.engines.image.preprocess.lines import binarised, drawn, inverted, scribbled, softened
 
 
 def sheet(line: int = 40, paper: int = 220) -> np.ndarray:
@@ -30,6 +30,18 @@ def test_a_drawing_becomes_white_on_black() -> None:
     made = drawn(sheet())
     assert (made[10:30, 29:31] > 100).all()
     assert not made[:, :5].any()
+
+
+def test_soft_edges_are_white_where_it_is_steepest() -> None:
+    made = softened(sheet())[:, :, 0]
+    assert made.max() == 255
+    assert (made[10:30, 27:33].max(axis=1) > 200).all()
+    assert not made[:, :15].any()
+    ramp = np.repeat(np.linspace(0, 120, 60, dtype=np.float32)[None, :, None], 40, axis=0).repeat(3, axis=2)
+    ramp[:, 30:] += 100
+    steep = softened(ramp.astype(np.uint8))[20, :, 0]
+    assert steep[29] > 3 * steep[10] > 0, "gentle slopes are grey"
+    assert not softened(np.full((9, 9, 3), 90, dtype=np.uint8)).any()
 
 
 def test_faint_lines_do_not_count_as_usual() -> None:

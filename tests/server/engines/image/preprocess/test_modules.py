@@ -23,7 +23,7 @@ def test_every_module_makes_a_map(module: str) -> None:
         assert made.shape == (50, 70, 4 if module in INPAINTING else 3)
     else:
         assert made.shape == (64, 90, 3)
-    assert module in ("none", *INPAINTING) or not np.array_equal(made, PICTURE)
+    assert module in ("none", "picture", *INPAINTING) or not np.array_equal(made, PICTURE)
 
 
 def test_every_module_has_a_row_in_the_table() -> None:
@@ -39,6 +39,13 @@ def test_canny_sees_what_is_beyond_the_edge_repeated() -> None:
     assert set(np.unique(made)) == {0, 255}
     assert (made[:, 30:40] > 0).any(axis=(1, 2)).all()
     assert not made[:, 60:].any()
+
+
+def test_colours_come_in_squares_of_one_colour() -> None:
+    made = map_of(formula_picture(128, 192), None, asked("color", resolution=128))
+    squares = made.reshape(2, 64, 3, 64, 3)
+    assert (squares == squares[:, :1, :, :1]).all()
+    assert len(np.unique(made.reshape(-1, 3), axis=0)) == 6
 
 
 def test_the_mask_is_the_fourth_channel() -> None:

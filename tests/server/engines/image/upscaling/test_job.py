@@ -2,10 +2,11 @@ import pytest
 from PIL import Image
 
 from server.core.errors import BadImage, InvalidValue
-from server.core.image import ImageFinished, ImageReady, ImageStarted, Size, StepDone
+from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted, Size, StepDone
 from server.core.jobs import CancelMode, Event
 from server.core.pixels import BUILT_IN, UpscaleRequest
 from server.engines.base import JobControl
+from server.engines.image import files
 from server.engines.image.enlarging import filter_named
 from server.engines.image.upscaling import job
 from tests.server.engines.image.test_enlarging import Times
@@ -95,7 +96,7 @@ def test_results_that_are_too_large() -> None:
 
 
 def test_results_that_cannot_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "MOST_FILE", 100)
+    monkeypatch.setattr(files, "MOST_BYTES", 100)
     with pytest.raises(InvalidValue, match="more than 100 bytes"):
         made(request())
 
@@ -126,3 +127,16 @@ def test_skip_leaves_one_picture_out() -> None:
             control.ask(CancelMode.SKIP)
     assert [event.index for event in seen if isinstance(event, ImageReady)] == [1]
     assert seen[-1] == ImageFinished(reason="complete")
+
+
+@pytest.mark.parametrize(("form", "name"), [(FileFormat(kind="jpeg"), "JPEG"), (FileFormat(kind="webp"), "WEBP")])
+def test_results_are_written_as_asked_for(form: FileFormat, name: str) -> None:
+    (picture,) = (one for one in events(request(file=form), "none") if isinstance(one, ImageReady))
+    assert picture.png == b"" and picture.data == picture.file
+    assert (image_in(picture.file).format, image_in(picture.file).size) == (name, (64, 48))
+
+
+def test_a_quality_that_is_none() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        job.check(request(file=FileFormat(kind="jpeg", quality=0)))
+    assert caught.value.fact("param") == "quality"

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from server.core.errors import BadImage
-from server.engines.image import input_pictures
-from server.engines.image.input_pictures import FORMATS, decoded, flattened, opened
+from server.engines import input_pictures
+from server.engines.input_pictures import FORMATS, decoded, flattened, opened
 from tests.support.picture_files import file_of, noise_image, png_of_size
 
 pytestmark = pytest.mark.torch
