@@ -1,4 +1,8 @@
-"""A job's pictures as the answer: PNGs that carry how they were made, as base64 or behind URLs."""
+"""A job's pictures as the answer: files that carry how they were made, as base64 or behind URLs.
+
+A PNG has three texts, under the keywords that its specification has for such: `Description` (the prompt), `Software`,
+and `Comment` (the rest, as JSON). JPEG and WebP have one comment: JSON with all of it.
+"""
 
 import base64
 import json
@@ -9,9 +13,10 @@ import msgspec
 from compat.openai.images import wire
 from compat.openai.images.recipes import Effort
 from server.core.errors import Cancelled, ProtocolError
-from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, Size, StepDone
+from server.core.image import FileKind, ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, Size, StepDone
 from server.core.jobs import Event, Loading, Waiting
 from server.core.prompt import PromptTree, Span
+from server.http.picture_files import with_comment
 from server.http.png import add_text
 
 SOFTWARE = "Hearth"
@@ -23,6 +28,11 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
     work: ImageRequest
     effort: Effort
     created: int
+
+    @property
+    def kind(self) -> FileKind:
+        """Return the format of the files."""
+        return self.work.file.kind
 
 
 async def collect(events: AsyncIterable[Event]) -> tuple[ImageReady, ...]:
@@ -57,9 +67,10 @@ def encoded(making: Making, picture: ImageReady) -> str:
 
 
 def signed(making: Making, picture: ImageReady) -> bytes:
-    """Return the PNG with the prompt and how it was made, under the keywords that PNG's specification has for such."""
+    """Return the file with the prompt and how it was made in it."""
     work = making.work
-    facts = {
+    prompt = text_of(work.prompt)
+    facts: dict[str, str | int | float] = {
         "model": work.model,
         "negative_prompt": text_of(work.negative),
         "seed": picture.seed,
@@ -71,8 +82,11 @@ def signed(making: Making, picture: ImageReady) -> bytes:
     }
     if work.init is not None:
         facts["strength"] = work.init.strength
+    if picture.file:
+        told = {"prompt": prompt, **facts, "software": SOFTWARE}
+        return with_comment(picture.file, json.dumps(told, ensure_ascii=False))
     comment = json.dumps(facts, ensure_ascii=False)
-    return add_text(picture.png, {"Description": text_of(work.prompt), "Software": SOFTWARE, "Comment": comment})
+    return add_text(picture.png, {"Description": prompt, "Software": SOFTWARE, "Comment": comment})
 
 
 def text_of(tree: PromptTree) -> str:
@@ -88,5 +102,7 @@ def size_text(size: Size) -> str:
 
 def _encoded(making: Making, pictures: Sequence[ImageReady], data: tuple[wire.Picture, ...]) -> bytes:
     size = size_text(Size(pictures[0].width, pictures[0].height))
-    told = wire.PicturesAnswer(created=making.created, data=data, quality=making.effort, size=size)
+    told = wire.PicturesAnswer(
+        created=making.created, data=data, output_format=making.kind, quality=making.effort, size=size
+    )
     return msgspec.json.encode(told)

@@ -10,7 +10,7 @@ An edit goes further when nothing of the picture needs to stay:
 | variation | 0.6 | the whole picture |
 
 A size `auto` means the checkpoint's own square, and for an edit or a variation as many pixels in the shape of the
-picture.
+picture. `output_compression` is the quality of JPEG and WebP: 100 keeps most.
 """
 
 import random
@@ -22,7 +22,7 @@ from compat.openai.images import recipes, wire
 from compat.openai.images.look import Look
 from compat.openai.images.recipes import Effort, Recipe
 from server.core.errors import InvalidValue, Unsupported
-from server.core.image import Denoise, ImageRequest, InitImages, Inpaint, Seeds, Size
+from server.core.image import Denoise, FileFormat, FileKind, ImageRequest, InitImages, Inpaint, Seeds, Size
 from server.core.models import ModelCard
 from server.core.prompt import plain
 
@@ -34,7 +34,8 @@ VARIATION_STRENGTH = 0.6
 
 DRAWN = 2**32
 _SIZE = re.compile(r"(\d{1,5})[xX](\d{1,5})", re.ASCII)
-_INSTEAD_PNG = ("jpeg", "jpg", "webp")
+FILE_KINDS: dict[str, FileKind] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
+LONGEST_WEBP = 16_383
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +56,13 @@ def to_core(request: wire.PictureRequest, card: ModelCard, seed: int, given: Giv
 
     Raises:
         InvalidValue: a size that is none, or out of bounds.
-        Unsupported: an output format that is no picture as we make them, or a URL asked for in a stream.
+        Unsupported: an output format that is not made here, a transparent background, or a URL asked for in a stream.
     """
     _check_form(request)
+    file = file_of(request)
+    size = size_of(request, card, given)
+    if file.kind == "webp" and max(size.width, size.height) > LONGEST_WEBP:
+        raise InvalidValue.of("size", f"the sides of a WebP picture have {LONGEST_WEBP} pixels at most")
     recipe = recipes.recipe_of(card)
     denoise = denoise_of(request, recipe)
     count = request.n or 1
@@ -65,13 +70,25 @@ def to_core(request: wire.PictureRequest, card: ModelCard, seed: int, given: Giv
         model=card.id,
         prompt=plain(request.prompt),
         negative=plain(request.negative_prompt or ""),
-        size=size_of(request, card, given),
+        size=size,
         seeds=Seeds(first=request.seed if request.seed not in (None, -1) else seed),
         denoise=denoise,
         batches=count,
         init=None if given is None else init_of(request, given),
         preview_every=preview_every(request, denoise.steps),
+        file=file,
     )
+
+
+def file_of(request: wire.PictureRequest) -> FileFormat:
+    """Return how the pictures are written; raise Unsupported."""
+    kind = FILE_KINDS.get((request.output_format or "png").lower())
+    if kind is None:
+        raise Unsupported.of("output_format", f"'output_format' must be one of {', '.join(FILE_KINDS)}")
+    if kind == "png":
+        return FileFormat()
+    kept = 100 if request.output_compression is None else request.output_compression
+    return FileFormat(kind=kind, quality=max(kept, 1))
 
 
 def denoise_of(request: wire.PictureRequest, recipe: Recipe) -> Denoise:
@@ -142,20 +159,15 @@ def without_effect(request: wire.PictureRequest) -> tuple[str, ...]:
     names = []
     if recipes.effort_of(request.quality) is None:
         names.append("quality")
-    if _format_of(request) in _INSTEAD_PNG:
-        names.append("output_format")
+    if request.output_compression not in (None, 100) and file_of(request).kind == "png":
+        names.append("output_compression")
     if request.partial_images and not request.stream:
         names.append("partial_images")
     return tuple(names)
 
 
-def _format_of(request: wire.PictureRequest) -> str:
-    return (request.output_format or "png").lower()
-
-
 def _check_form(request: wire.PictureRequest) -> None:
-    kind = _format_of(request)
-    if kind != "png" and kind not in _INSTEAD_PNG:
-        raise Unsupported.of("output_format", "pictures are made as PNG; leave output_format out")
+    if request.background == "transparent":
+        raise Unsupported.of("background", "pictures are opaque here; leave background out")
     if request.stream and request.response_format == "url":
         raise Unsupported.of("response_format", "a stream carries pictures as b64_json; leave response_format out")

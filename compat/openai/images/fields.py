@@ -23,7 +23,7 @@ def _refused(note: str) -> Field:
 
 _OWN = "Hearth's own field"
 _BOOKKEEPING = "bookkeeping of the hosted service"
-_DRAWINGS = "pictures are PNG"
+_DRAWINGS = "nothing is animated or drawn in lines"
 
 _PICTURES: dict[str, Field] = {
     "model": _honoured("a checkpoint; absent, or a hosted model's name = the default one"),
@@ -31,7 +31,9 @@ _PICTURES: dict[str, Field] = {
     "size": _honoured("auto or WIDTHxHEIGHT"),
     "quality": _honoured("how many steps are done; unknown ones have no effect"),
     "response_format": _honoured("b64_json (the default) or url"),
-    "output_format": _honoured("png; for jpeg and webp PNG is made all the same, others are refused"),
+    "output_format": _honoured("png (the default), jpeg, webp; others are refused"),
+    "output_compression": _honoured("0 ... 100, of jpeg and webp: 100, the default, keeps most"),
+    "background": _honoured("auto or opaque; transparent is refused, pictures are opaque"),
     "stream": _honoured(),
     "partial_images": _honoured("0 ... 3 for each picture, with stream"),
     "negative_prompt": _honoured(_OWN),
@@ -40,10 +42,8 @@ _PICTURES: dict[str, Field] = {
     "cfg_scale": _honoured(_OWN),
     "sampler": _honoured(_OWN),
     "schedule": _honoured(_OWN),
-    "background": _ignored("pictures are opaque"),
     "moderation": _ignored("nothing is moderated"),
     "style": _ignored("the checkpoint decides"),
-    "output_compression": _ignored(_DRAWINGS),
     "complexity": _ignored("nothing is planned"),
     "frame_count": _ignored(_DRAWINGS),
     "frame_duration_ms": _ignored(_DRAWINGS),

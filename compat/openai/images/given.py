@@ -45,7 +45,7 @@ def _given(request: wire.EditRequest | wire.VariationRequest, form: Form) -> Giv
         raise Unsupported.of("markup", fields.EDIT["markup"].note)
     mask = _one(form, "mask")
     if mask is not None:
-        _check_mask(mask, seen)
+        check_mask(mask, seen)
     elif request.model == "dall-e-2" and seen.rgba and has_transparency(image):
         # Its own rule: without a mask the picture's transparent part is the mask.
         mask = image
@@ -59,7 +59,8 @@ def _one(form: Form, name: str) -> bytes | None:
     return found[0] if found and found[0] else None
 
 
-def _check_mask(mask: bytes, seen: Look) -> None:
+def check_mask(mask: bytes, seen: Look) -> None:
+    """Raise BadImage when a mask is none, does not fit the picture, or has nothing open; may take a while."""
     its = look(mask, "mask")
     if not its.rgba:
         raise BadImage("'mask' must be an RGBA PNG whose transparent part is to be made anew", param="mask")

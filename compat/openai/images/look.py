@@ -4,15 +4,15 @@ Layouts after the PNG specification, JPEG (ITU T.81 B.2, EXIF 2.3 for the orient
 the BMP headers. The engine reads the same formats and no others.
 """
 
-import re
 import struct
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 import msgspec
 
 from compat.openai.images.opaque import is_opaque
 from server.core.errors import BadImage
+from server.http import exif
+from server.http.picture_files import segments
 from server.http.png import SIGNATURE
 
 MOST_PIXELS = 64 * 1024 * 1024
@@ -20,12 +20,8 @@ LONGEST_SIDE = 65_535
 FORMATS = "PNG, JPEG, WebP, GIF, BMP"
 
 _RGBA = 6
-_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-_MOST_SEGMENTS = 1024
-_FILL = re.compile(rb"\xff+")
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,44 +101,13 @@ def _webp(data: bytes) -> Look:
 
 def _jpeg(data: bytes) -> Look:
     turned = False
-    for marker, start, length in islice(_segments(data), _MOST_SEGMENTS):
-        if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
-            turned = _orientation(data[start + 6 : start + length]) in _TURNED
+    for marker, start, length in segments(data):
+        if marker == 0xE1 and data.startswith(exif.MARK, start):
+            turned = exif.orientation_in(data[start + len(exif.MARK) : start + length]) in _TURNED
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, start + 1)
             return Look(width=height, height=width) if turned else Look(width=width, height=height)
     raise IndexError
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and length of the segments before the pixels."""
-    at = 2
-    while True:
-        filled = _FILL.match(data, at)
-        marker_at = filled.end() if filled else at
-        marker = data[marker_at]
-        if not filled or marker == 0xDA:
-            return
-        length = 0 if marker in _BARE else struct.unpack_from(">H", data, marker_at + 1)[0]
-        yield marker, marker_at + 3, max(length - 2, 0)
-        at = marker_at + 1 + length
-
-
-def _orientation(tiff: bytes) -> int:
-    """Return the orientation in a TIFF block, 1 when it tells none."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for entry in range(count):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return int(value)
-    except struct.error:
-        pass
-    return 1
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Look]], ...] = (

@@ -29,6 +29,7 @@ from compat.openai.images.stream import Kind, PictureEncoder, encode
 from compat.openai.specs import answers
 from server.core.errors import BadRequest
 from server.http.json_body import JsonBody, reading
+from server.http.picture_files import MEDIA_TYPES
 from server.http.sse import event_stream, frame
 from server.service.service import JobStream
 
@@ -85,30 +86,33 @@ class ImagesDoor:
             raise NotFoundException(detail="there is no such picture, or its URL has ended")
         left = max(kept.expires - int(time.time()), 0)
         headers = {"Cache-Control": f"private, max-age={left}", "Content-Disposition": "inline"}
-        return Response(kept.png, media_type="image/png", headers=headers)
+        return Response(kept.data, media_type=MEDIA_TYPES[kept.kind], headers=headers)
 
     async def _make(self, order: Order, request: JsonBody) -> serve.Answer:
         desk, asked = self._desk, order.asked
         card = checkpoint_of(desk.service, asked.model, self._settings.default_model)
         work = convert.to_core(asked, card, convert.draw_seed(), order.given)
         ignored = desk.noted(order.ignored + convert.without_effect(asked))
-        accepted = serve.Order(work=work, param=_PARAM, ignored=ignored)
+        accepted = serve.Order(param=_PARAM, ignored=ignored)
         making = Making(work=work, effort=convert.effort_of(asked), created=int(time.time()))
         with _in_our_words():
+            stream = serve.submitted(desk.service, work, request)
             if asked.stream:
                 encoder = PictureEncoder(order.kind, making, asked.partial_images or 0)
-                return await self._streamed(accepted, encoder, request)
-            pictures = await serve.gathered(desk.service, accepted, answer.collect, request)
+                return await self._streamed(stream, accepted, encoder, request)
+            pictures = await serve.gathered(stream, accepted, answer.collect, request)
         if asked.response_format == "url":
             base = f"{str(request.base_url).rstrip('/')}/v1{FILES}/"
-            body = answer.as_urls(making, pictures, lambda png: base + self._store.put(png))
+            body = answer.as_urls(making, pictures, lambda file: base + self._store.put(file, making.kind))
         else:
             body = await asyncio.to_thread(answer.as_base64, making, pictures)
         return serve.whole(body, accepted)
 
-    async def _streamed(self, order: serve.Order, encoder: PictureEncoder, request: JsonBody) -> serve.Answer:
+    async def _streamed(
+        self, stream: JobStream, order: serve.Order, encoder: PictureEncoder, request: JsonBody
+    ) -> serve.Answer:
         settings = self._desk.settings
-        stream, accepted = await serve.opened(self._desk.service, order, request, settings.patience_s)
+        accepted = await serve.opened(stream, order, request, settings.patience_s)
         frames = _frames(stream, encoder, b"" if accepted else serve.WAITING)
         return event_stream(frames, headers=order.headers, ping_s=settings.ping_s, on_close=stream.aclose)
 

@@ -12,13 +12,16 @@ from collections.abc import Callable
 
 import msgspec
 
+from server.core.image import FileKind
+
 MOST_PICTURES = 4096
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A picture and when it goes (Unix seconds)."""
+    """A picture file and when it goes (Unix seconds)."""
 
-    png: bytes
+    data: bytes
+    kind: FileKind
     expires: int
 
 
@@ -41,18 +44,18 @@ class PictureStore:
         """Return the bytes of all pictures that are kept."""
         return self._bytes
 
-    def put(self, png: bytes) -> str:
+    def put(self, data: bytes, kind: FileKind = "png") -> str:
         """Keep a picture, always, whatever else has to go; return `ID.png?expires=...&signature=...`."""
         picture = secrets.token_hex(16)
         expires = int(self._clock() + self._life_s)
-        self._kept[picture] = Kept(png, expires)
-        self._bytes += len(png)
+        self._kept[picture] = Kept(data, kind, expires)
+        self._bytes += len(data)
         self._tidy()
-        return f"{picture}.png?expires={expires}&signature={self._signed(picture, expires)}"
+        return f"{picture}.{kind}?expires={expires}&signature={self._signed(picture, expires)}"
 
     def get(self, file: str, expires: str, signature: str) -> Kept | None:
         """Return what a URL leads to; None for a wrong signature, after its end, and when it has had to go."""
-        picture = file.removesuffix(".png")
+        picture = file.partition(".")[0]
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
             return None
         expected = self._signed(picture, int(expires))
@@ -72,4 +75,4 @@ class PictureStore:
             crowded = len(self._kept) > 1 and (self._bytes > self._limit or len(self._kept) > MOST_PICTURES)
             if oldest.expires > now and not crowded:
                 return
-            self._bytes -= len(self._kept.popitem(last=False)[1].png)
+            self._bytes -= len(self._kept.popitem(last=False)[1].data)

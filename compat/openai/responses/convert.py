@@ -8,11 +8,12 @@ from compat.openai import wire as chat_wire
 from compat.openai.constraints import constraint_to_core
 from compat.openai.convert import refuse, without_effect
 from compat.openai.fields import RESPONSES
+from compat.openai.picture_fields import ToolPictures
 from compat.openai.reasoning import template_options, thought
 from compat.openai.responses import output, wire
 from compat.openai.responses.items import Placed, items_to_messages
-from compat.openai.sampling import sampling_to_core
-from compat.openai.tools import Offer, choose, function_to_core
+from compat.openai.sampling import adapters_to_core, sampling_to_core
+from compat.openai.tools import PICTURES, Offer, choose, function_to_core
 from server.core.errors import InvalidValue
 from server.core.text import ChatRequest, Message, TextPart
 
@@ -49,6 +50,8 @@ def response_to_core(request: wire.ResponsesRequest, items: Sequence[Placed], mo
         reasoning_budget=thinking.budget,
         constraint=constraint_to_core(request, _form(request), _FORMAT),
         logprobs=_logprobs(request),
+        scope=request.cache_salt or "",
+        adapters=adapters_to_core(request),
     )
 
 
@@ -64,11 +67,12 @@ def _logprobs(request: wire.ResponsesRequest) -> int | None:
 
 
 def _offer(request: wire.ResponsesRequest) -> Offer:
-    functions = [
-        function_to_core(function, f"tools[{index}]")
-        for index, tool in enumerate(request.tools or [])
-        if (function := _function(tool, index)) is not None
-    ]
+    functions = []
+    for index, tool in enumerate(request.tools or []):
+        if tool.type == PICTURES.name:
+            functions.append(PICTURES)
+        elif (function := _function(tool, index)) is not None:
+            functions.append(function_to_core(function, f"tools[{index}]"))
     parallel = request.parallel_tool_calls is not False
     return choose(tuple(functions), request.tool_choice, "tool_choice", parallel=parallel)
 
@@ -88,7 +92,8 @@ def _function(tool: wire.Tool, index: int) -> chat_wire.Function | None:
 
 def response_without_effect(request: wire.ResponsesRequest) -> tuple[str, ...]:
     """Return the paths of values inside honoured fields that have no effect."""
-    skipped = [f"tools.{tool.type}" for tool in request.tools or [] if tool.type != "function"]
+    tools = request.tools or []
+    skipped = [f"tools.{tool.type}" for tool in tools if tool.type not in ("function", PICTURES.name)]
     included = [f"include.{name}" for name in request.include or [] if name != LOGPROBS]
     found = [*skipped, *included, *without_effect(request)]
     if request.reasoning and (request.reasoning.summary or request.reasoning.generate_summary):
@@ -106,6 +111,7 @@ def blank(request: wire.ResponsesRequest, *, id: str, model: str, created: int, 
         created_at=created,
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
         metadata=request.metadata or {},
         model=model,
         parallel_tool_calls=request.parallel_tool_calls is not False,
@@ -115,17 +121,21 @@ def blank(request: wire.ResponsesRequest, *, id: str, model: str, created: int, 
         temperature=request.temperature,
         text=text if text.format else msgspec.structs.replace(text, format=wire.TextFormat(type="text")),
         tool_choice=request.tool_choice or "auto",
-        tools=tuple(
-            output.FunctionTool(
-                name=function.name,
-                description=function.description,
-                parameters=function.parameters,
-                strict=function.strict,
-            )
-            for index, tool in enumerate(request.tools or [])
-            if (function := _function(tool, index)) is not None
-        ),
+        tools=tuple(told for index, tool in enumerate(request.tools or []) if (told := _told(tool, index)) is not None),
         top_logprobs=request.top_logprobs or 0,
         top_p=request.top_p,
         user=request.user,
+    )
+
+
+def _told(tool: wire.Tool, index: int) -> output.Tool | None:
+    """Return a tool as it is told again; its mask, which may be large, is left out."""
+    if tool.type == PICTURES.name:
+        fields = {name: getattr(tool, name) for name in ToolPictures.__struct_fields__}
+        return output.PictureTool(**fields | {"input_image_mask": None})
+    function = _function(tool, index)
+    if function is None:
+        return None
+    return output.FunctionTool(
+        name=function.name, description=function.description, parameters=function.parameters, strict=function.strict
     )

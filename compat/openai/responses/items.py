@@ -6,6 +6,7 @@
 | `reasoning` (its content, else its summary) | the thoughts of the assistant's next message or call |
 | `function_call` | a call of the assistant's message before it, else of a new one |
 | `function_call_output` | a message of the role `tool` |
+| `image_generation_call` | a call of the function that stands for the tool, and its result |
 | `item_reference` | the item, which the caller has looked up |
 """
 
@@ -13,14 +14,26 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from compat.openai.picture_tool.found import newest_picture
+from compat.openai.picture_tool.names import FAILED, SHOWN, TYPE
+from compat.openai.picture_urls import address_in
 from compat.openai.responses import wire
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, ToolCall
+from server.core.text import Message, Part, TextPart, ToolCall
+from server.http.pictures import check_pictures, picture_at, picture_in
 
 REFERENCE = "item_reference"
+PICTURE = "image_generation_call"
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
-_PREFIXES = {"message": "msg_", "function_call": "fc_", "function_call_output": "fc_", "reasoning": "rs_"}
+_PICTURES = ("input_image", "image_url")
+_PREFIXES = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "function_call_output": "fc_",
+    "reasoning": "rs_",
+    PICTURE: "ig_",
+}
 
 NewId = Callable[[str], str]
 Placed = tuple[wire.Item, str]
@@ -38,7 +51,7 @@ def items_to_messages(items: Sequence[Placed]) -> tuple[Message, ...]:
     """Return the conversation in core terms; raise InvalidValue or Unsupported with the path of the item."""
     messages: list[Message] = []
     thoughts: str | None = None
-    for item, where in items:
+    for number, (item, where) in enumerate(items):
         match kind_of(item):
             case "message":
                 message = _message(item, where)
@@ -52,9 +65,15 @@ def items_to_messages(items: Sequence[Placed]) -> tuple[Message, ...]:
                 thoughts = None
             case "function_call_output":
                 messages.append(_result(item, where))
+            case "image_generation_call":
+                call = _picture_call(item, number)
+                _add_call(messages, call, thoughts)
+                messages.append(_picture_result(item, call))
+                thoughts = None
             case other:
                 text = f"items of type {other[:64]!r} are not supported by this server"
                 raise Unsupported.of(f"{where}.type", text)
+    check_pictures(messages)
     return tuple(messages)
 
 
@@ -72,21 +91,30 @@ def _message(item: wire.Item, where: str) -> Message:
     return Message(role=role, parts=_parts(item.content, f"{where}.content"))
 
 
-def _parts(content: str | list[wire.Part] | None, where: str) -> tuple[TextPart, ...]:
+def _parts(content: str | list[wire.Part] | None, where: str) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (TextPart(content),)
     return tuple(_part(part, f"{where}[{index}]") for index, part in enumerate(content or []))
 
 
-def _part(part: wire.Part, where: str) -> TextPart:
+def _part(part: wire.Part, where: str) -> Part:
     if part.type == "refusal":
         return TextPart(part.refusal or "")
+    if part.type in _PICTURES:
+        return _picture(part, where)
     if part.type not in _TEXTS:
-        text = f"content parts of type {part.type[:64]!r} are not supported by this server, only text"
+        text = f"content parts of type {part.type[:64]!r} are not supported by this server, only text and pictures"
         raise Unsupported.of(f"{where}.type", text)
     if part.text is None:
         raise InvalidValue.of(f"{where}.text", f"Missing required parameter: '{where}.text'.")
     return TextPart(part.text)
+
+
+def _picture(part: wire.Part, where: str) -> Part:
+    if part.image_url is None and part.file_id is not None:
+        text = f"'{where}.file_id': files are not kept by this server; send the picture as a data URL in 'image_url'"
+        raise Unsupported.of(f"{where}.file_id", text)
+    return picture_at(address_in(part.image_url, f"{where}.image_url"), f"{where}.image_url")
 
 
 def _thoughts(item: wire.Item) -> str | None:
@@ -121,6 +149,32 @@ def _result(item: wire.Item, where: str) -> Message:
     if item.output is None:
         raise InvalidValue.of(f"{where}.output", f"Missing required parameter: '{where}.output'.")
     return Message(role="tool", parts=_parts(item.output, f"{where}.output"), tool_call_id=_call_id(item, where))
+
+
+def _picture_call(item: wire.Item, number: int) -> ToolCall:
+    """Return the call that a picture came from; some templates want ids of exactly nine letters and digits."""
+    arguments = msgspec.json.encode({"prompt": item.revised_prompt or ""}).decode()
+    return ToolCall(id=f"p{number:08d}", name=TYPE, arguments=arguments)
+
+
+def _picture_result(item: wire.Item, call: ToolCall) -> Message:
+    text = FAILED if item.status == "failed" else SHOWN
+    return Message(role="tool", parts=(TextPart(text),), tool_call_id=call.id)
+
+
+def last_picture(items: Sequence[Placed]) -> bytes | None:
+    """Return the newest picture of a conversation: one that was made, or one that the user sent.
+
+    Raises:
+        InvalidValue: it is not base64.
+    """
+    for item, where in reversed(items):
+        if kind_of(item) == PICTURE and item.result:
+            return picture_in(item.result, f"{where}.result").data
+        found = newest_picture(items_to_messages([(item, where)])) if kind_of(item) == "message" else None
+        if found is not None:
+            return found
+    return None
 
 
 def remembered(items: Sequence[Placed], new_id: NewId) -> list[wire.Item]:

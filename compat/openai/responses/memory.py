@@ -11,7 +11,7 @@ import msgspec
 
 from compat.openai.errors import PreviousResponseNotFound, ResponseNotFound
 from compat.openai.responses import output, wire
-from compat.openai.responses.items import REFERENCE, Placed, kind_of
+from compat.openai.responses.items import PICTURE, REFERENCE, Placed, kind_of
 from compat.openai.responses.store import Limits, ResponseStore, Stored, StoreFailed
 from compat.openai.settings import OpenAiSettings
 from server.core.errors import Broken, InvalidValue
@@ -58,23 +58,32 @@ class Memory:
         return [(item, "previous_response_id") for item in items]
 
     async def resolved(self, items: Sequence[Placed], owner: str) -> list[Placed]:
-        """Return the items with those in place that are only referred to; raise InvalidValue for unknown ones."""
+        """Return the items with those in place that are only referred to; raise InvalidValue for unknown ones.
+
+        A picture's item without its picture refers to the stored one; when that is gone, it is taken as it is.
+        """
         found: list[Placed] = []
         for item, where in items:
             if kind_of(item) == REFERENCE:
                 found.append((await self._referred(item.id, where, owner), where))
+            elif kind_of(item) == PICTURE and not item.result:
+                found.append((await self._stored(item.id, owner) or item, where))
             else:
                 found.append((item, where))
         return found
 
     async def _referred(self, identity: str | None, where: str, owner: str) -> wire.Item:
+        found = await self._stored(identity, owner)
+        if found is None:
+            raise InvalidValue.of(f"{where}.id", f"Item with id {identity!r} not found.")
+        return found
+
+    async def _stored(self, identity: str | None, owner: str) -> wire.Item | None:
         holder = None
         if identity and self._store is not None:
             holder = await _ask(self._store.holder, identity, owner)
-        for item in (*_output(holder), *_input(holder)) if holder else ():
-            if item.id == identity:
-                return item
-        raise InvalidValue.of(f"{where}.id", f"Item with id {identity!r} not found.")
+        items = (*_output(holder), *_input(holder)) if holder else ()
+        return next((item for item in items if item.id == identity), None)
 
     async def keep(self, response: output.Response, items: list[wire.Item], owner: str) -> None:
         """Store a finished response; when that fails the log says so, and the answer is good all the same."""

@@ -3,8 +3,9 @@
 Source: OpenAI's published OpenAPI document 2.3.0. A struct's tag is its `type`; every event has a `sequence_number`.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from compat.openai.picture_fields import ToolPictures
 from compat.openai.responses.wire import Metadata, Reasoning, TextConfig
 from compat.openai.wire import JsonObject, TokenLogprob
 
@@ -51,8 +52,22 @@ class CallItem(Struct, frozen=True, kw_only=True, tag_field="type", tag="functio
     arguments: str = ""
 
 
+class PictureItem(Struct, frozen=True, kw_only=True, tag_field="type", tag="image_generation_call"):
+    """A picture that the model has asked for: `result` is its file in base64, `revised_prompt` its prompt."""
+
+    id: str
+    status: str
+    result: str | None = None
+    revised_prompt: str | UnsetType = UNSET
+    action: str | UnsetType = UNSET
+    background: str | UnsetType = UNSET
+    output_format: str | UnsetType = UNSET
+    quality: str | UnsetType = UNSET
+    size: str | UnsetType = UNSET
+
+
 Piece = OutputText | ReasoningText
-OutputItem = MessageItem | ReasoningItem | CallItem
+OutputItem = MessageItem | ReasoningItem | CallItem | PictureItem
 
 
 class FunctionTool(Struct, frozen=True, kw_only=True, tag_field="type", tag="function"):
@@ -62,6 +77,15 @@ class FunctionTool(Struct, frozen=True, kw_only=True, tag_field="type", tag="fun
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+
+
+class PictureTool(
+    ToolPictures, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="image_generation"
+):
+    """The tool that makes pictures, as it was offered."""
+
+
+Tool = FunctionTool | PictureTool
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -124,7 +148,7 @@ class Response(Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     text: TextConfig
     tool_choice: str | JsonObject = "auto"
-    tools: tuple[FunctionTool, ...] = ()
+    tools: tuple[Tool, ...] = ()
     top_logprobs: int = 0
     top_p: float | None = None
     truncation: str = "disabled"
@@ -249,6 +273,34 @@ class ArgumentsDone(_Event, frozen=True, kw_only=True, tag="response.function_ca
     arguments: str
 
 
+class _OfPicture(_Event, frozen=True, kw_only=True):
+    item_id: str
+    output_index: int
+
+
+class PictureAsked(_OfPicture, frozen=True, kw_only=True, tag="response.image_generation_call.in_progress"):
+    """The model asks for a picture."""
+
+
+class PictureBegun(_OfPicture, frozen=True, kw_only=True, tag="response.image_generation_call.generating"):
+    """The picture is being made, or waits for its turn."""
+
+
+class PictureShown(_OfPicture, frozen=True, kw_only=True, tag="response.image_generation_call.partial_image"):
+    """A rough look at the picture, a PNG."""
+
+    partial_image_index: int
+    partial_image_b64: str
+    background: str = "opaque"
+    output_format: str = "png"
+    quality: str
+    size: str
+
+
+class PictureDone(_OfPicture, frozen=True, kw_only=True, tag="response.image_generation_call.completed"):
+    """The picture is there; the item that follows has it."""
+
+
 StreamEvent = (
     Created
     | InProgress
@@ -266,6 +318,10 @@ StreamEvent = (
     | ThoughtDone
     | ArgumentsMore
     | ArgumentsDone
+    | PictureAsked
+    | PictureBegun
+    | PictureShown
+    | PictureDone
 )
 
 

@@ -14,9 +14,12 @@ from litestar.types import ASGIApp
 from compat.openai import serve
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
+from compat.openai.picture_tool.events import Told
+from compat.openai.picture_tool.found import is_offered, picture_tool
+from compat.openai.picture_tool.tool import PictureTool
 from compat.openai.responses import output, wire
 from compat.openai.responses.convert import blank, response_to_core, response_without_effect
-from compat.openai.responses.items import own_items, remembered
+from compat.openai.responses.items import Placed, last_picture, own_items, remembered
 from compat.openai.responses.memory import Memory
 from compat.openai.responses.pages import page_of
 from compat.openai.responses.writer import Writer
@@ -26,7 +29,6 @@ from server.core.errors import ContextTooLong, Unsupported
 from server.http.auth import owner_of
 from server.http.json_body import JsonBody, reading
 from server.http.sse import event_stream, frame
-from server.service.service import JobStream
 
 _PARAM = "input"
 
@@ -53,33 +55,48 @@ class ResponsesDoor:
         model = self._desk.model(data.model)
         own = own_items(data.input)
         earlier = await self._memory.before(data.previous_response_id, owner)
-        resolved = await self._memory.resolved(own, owner)
-        work = response_to_core(data, [*earlier, *resolved], model)
+        resolved = await self._seen(await self._memory.resolved(own, owner), request)
+        items = [*earlier, *resolved]
+        work = response_to_core(data, items, model)
+        tool = await self._picture_tool(data, items, model)
+        work = work if tool is None else tool.offered(work)
         ignored = self._desk.noted(request.ignored + response_without_effect(data))
-        order = serve.Order(work=work, param=_PARAM, ignored=ignored)
+        order = serve.Order(param=_PARAM, ignored=ignored)
         store = self._memory.is_there and data.store is not False
         response = blank(data, id=new_id("resp_"), model=model, created=int(time.time()), store=store)
         writer = Writer(response, new_id, time.time, logprobs=work.logprobs is not None)
         turn = Turn(writer=writer, items=remembered(resolved, new_id), owner=owner, store=store)
+        stream = serve.conversation(self._desk.service, work, tool, request)
         if data.stream:
-            return await self._streamed(order, turn, request)
-        await serve.gathered(self._desk.service, order, lambda stream: self._written(stream, turn), request)
+            return await self._streamed(stream, order, turn, request)
+        await serve.gathered(stream, order, lambda events: self._written(events, turn), request)
         return serve.whole(turn.writer.response, order)
 
-    async def _streamed(self, order: serve.Order, turn: Turn, request: JsonBody) -> serve.Answer:
+    async def _seen(self, items: list[Placed], request: JsonBody) -> list[Placed]:
+        places = [where for _, where in items]
+        return list(zip(await self._desk.seen([item for item, _ in items], places, request), places, strict=True))
+
+    async def _picture_tool(self, data: wire.ResponsesRequest, items: list[Placed], model: str) -> PictureTool | None:
+        base = last_picture(items) if is_offered(data.tools) else None
+        default, most = self._desk.settings.images.default_model, data.max_tool_calls
+        return await picture_tool(data.tools, self._desk.service, default, model=model, base=base, most=most)
+
+    async def _streamed(
+        self, stream: serve.Stream[Told], order: serve.Order, turn: Turn, request: JsonBody
+    ) -> serve.Answer:
         settings = self._desk.settings
-        stream, _ = await serve.opened(self._desk.service, order, request, settings.patience_s)
+        await serve.opened(stream, order, request, settings.patience_s)
         frames = self._frames(stream, turn)
         return event_stream(frames, headers=order.headers, ping_s=settings.ping_s, on_close=stream.aclose)
 
-    async def _written(self, stream: JobStream, turn: Turn) -> None:
+    async def _written(self, stream: serve.Stream[Told], turn: Turn) -> None:
         turn.writer.start()
         async for event in stream:
             turn.writer.feed(event)
         turn.writer.close()
         await self._keep(turn)
 
-    async def _frames(self, stream: JobStream, turn: Turn) -> AsyncIterator[bytes]:
+    async def _frames(self, stream: serve.Stream[Told], turn: Turn) -> AsyncIterator[bytes]:
         """Yield the frames of a response; an error is told in its last two events."""
         writer = turn.writer
         try:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from compat.openai.wire import Function, JsonObject, Likely, Limit, SamplerFields, ShortText
+from compat.openai.picture_fields import ToolFields
+from compat.openai.wire import Function, ImageUrl, JsonObject, Likely, Limit, SamplerFields, ShortText
 
 MAX_ITEMS = 4096
 MAX_TOOLS = 128
@@ -17,15 +18,21 @@ ItemId = Annotated[str, Meta(max_length=256)]
 
 
 class Part(Struct, frozen=True, omit_defaults=True):
-    """A part of a message, of a tool's output, or of thoughts; only texts and refusals are read."""
+    """A part of a message, of a tool's output, or of thoughts; texts, refusals and pictures are read."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+    file_id: str | None = None
+    detail: ShortText | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An item of the input: `message` (by default), `function_call`, `function_call_output`, `reasoning`, ..."""
+    """An item of the input: `message` (by default), `function_call`, `function_call_output`, `reasoning`, ...
+
+    `result` is the picture of an `image_generation_call` in base64, `revised_prompt` what it was made from.
+    """
 
     type: str | None = None
     id: ItemId | None = None
@@ -37,10 +44,12 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: str | None = None
     output: str | list[Part] | None = None
     summary: list[Part] | None = None
+    result: str | None = None
+    revised_prompt: str | None = None
 
 
-class Tool(Struct, frozen=True, kw_only=True):
-    """A tool; of the types only `function` is used. Some clients nest the function as chats do."""
+class Tool(ToolFields, frozen=True, kw_only=True):
+    """A tool; of the types `function` and `image_generation` are used. Some clients nest functions as chats do."""
 
     type: str
     name: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
@@ -103,3 +112,4 @@ class ResponsesRequest(SamplerFields, frozen=True, kw_only=True):
     conversation: Any = None
     prompt: Any = None
     context_management: Any = None
+    max_tool_calls: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -1,32 +1,44 @@
 """A job's events as the events of a response's stream, and at the end the response itself. Knows no transport.
 
 An item is open while its events come: thoughts, then a message, then calls, in whatever order the model has them; one
-of another kind closes it. Plain answers are written the same way, only that nobody reads the events.
+of another kind closes it. A picture's item keeps its place while its call is written and other items follow; it is done
+when the picture is there. Plain answers are written the same way, only that nobody reads the events.
 """
 
 from collections.abc import Callable
+from typing import TypedDict
 
 import msgspec
 
 from compat.openai.logprobs import chat_logprobs
+from compat.openai.picture_tool.events import (
+    CallBegins,
+    CallFailed,
+    PartialPicture,
+    PictureBegins,
+    PictureEvent,
+    PictureMade,
+    Told,
+)
 from compat.openai.responses import output
 from compat.openai.stream import Tally, not_text
 from compat.openai.wire import ErrorDetail, TokenLogprob
 from server.core.errors import Cancelled, ProtocolError
-from server.core.jobs import Event, Loading, Waiting
+from server.core.jobs import Loading, Waiting
 from server.core.text import ReasoningDelta, TextDelta, TextFinished, TextStarted, ToolCallDelta
 
 NewId = Callable[[str], str]
 Events = list[output.StreamEvent]
 
-_MESSAGE = -1
-_THOUGHTS = -2
+Key = tuple[str, int]
+_MESSAGE: Key = ("message", 0)
+_THOUGHTS: Key = ("thoughts", 0)
 
 
 class _Open:
-    """The item that is being written. `key` is the number of a call, or what else it is."""
+    """The item that is being written. `key` is what it is, and which one of these."""
 
-    def __init__(self, key: int, item: output.OutputItem) -> None:
+    def __init__(self, key: Key, item: output.OutputItem) -> None:
         self.key = key
         self.item = item
         self.pieces: list[str] = []
@@ -43,6 +55,8 @@ class _Open:
                 return msgspec.structs.replace(self.item, status=status, content=(output.ReasoningText(text=text),))
             case output.CallItem():
                 return msgspec.structs.replace(self.item, status=status, arguments=text)
+            case output.PictureItem():
+                return self.item
 
 
 class Writer:
@@ -58,6 +72,7 @@ class Writer:
         self._tally = Tally(1, per_prompt=1)
         self._number = 0
         self._items: list[output.OutputItem] = []
+        self._pictures: dict[int, int] = {}
         self._open: _Open | None = None
         self._reason = ""
 
@@ -68,9 +83,11 @@ class Writer:
             output.InProgress(response=self.response, sequence_number=self._next()),
         ]
 
-    def feed(self, event: Event) -> Events:
-        """Return the events that a job's event makes."""
+    def feed(self, event: Told) -> Events:
+        """Return the events that a job's event makes, or one about a picture."""
         match event:
+            case CallBegins() | PictureBegins() | PartialPicture() | PictureMade() | CallFailed():
+                return self._picture(event)
             case TextDelta():
                 return self._text(event)
             case ReasoningDelta():
@@ -108,6 +125,8 @@ class Writer:
 
     def fail(self, detail: ErrorDetail) -> Events:
         """Return the last events of a response that cannot be finished."""
+        for index in (index for index in self._pictures.values() if index < len(self._items)):
+            self._items[index] = msgspec.structs.replace(self._items[index], status="failed")
         self.response = msgspec.structs.replace(
             self.response,
             status="failed",
@@ -164,11 +183,12 @@ class Writer:
 
     def _call(self, event: ToolCallDelta) -> Events:
         events: Events = []
-        if self._open is None or self._open.key != event.index:
+        key = ("call", event.index)
+        if self._open is None or self._open.key != key:
             if not event.id or not event.name:
                 raise ProtocolError("a call begins without id or name")
             item = output.CallItem(id=self._new_id("fc_"), status="in_progress", call_id=event.id, name=event.name)
-            events = [*self._close("completed"), *self._begin(event.index, item)]
+            events = [*self._close("completed"), *self._begin(key, item)]
         if not event.arguments:
             return events
         writing, index = self._writing()
@@ -184,14 +204,50 @@ class Writer:
         events: Events = []
         if self._open is None and not self._items:
             events = self._turn_to(_MESSAGE)  # an answer has at least one item
-        return [*events, *self._close("incomplete" if event.reason == "length" else "completed")]
+        events += self._close("incomplete" if event.reason == "length" else "completed")
+        return [*events, *(made for number in list(self._pictures) for made in self._settle(number, status="failed"))]
+
+    def _picture(self, event: PictureEvent) -> Events:
+        if isinstance(event, CallBegins):
+            item = output.PictureItem(id=self._new_id("ig_"), status="in_progress")
+            begun = [*self._close("completed"), *self._begin(("picture", event.number), item)]
+            self._pictures[event.number] = index = len(self._items)
+            return [*begun, output.PictureAsked(item_id=item.id, output_index=index, sequence_number=self._next())]
+        closed = self._close("completed")
+        index = self._pictures[event.number]
+        where: _Where = {"item_id": self._items[index].id, "output_index": index}
+        match event:
+            case PictureBegins():
+                self._items[index] = msgspec.structs.replace(self._items[index], status="generating")
+                return [*closed, output.PictureBegun(**where, sequence_number=self._next())]
+            case PartialPicture():
+                shown = output.PictureShown(
+                    **where,
+                    partial_image_index=event.index,
+                    partial_image_b64=event.base64,
+                    quality=event.quality,
+                    size=event.size,
+                    sequence_number=self._next(),
+                )
+                return [*closed, shown]
+            case PictureMade():
+                done = output.PictureDone(**where, sequence_number=self._next())
+                return [*closed, done, *self._settle(event.number, **_told_of(event))]
+            case CallFailed():
+                return [*closed, *self._settle(event.number, status="failed")]
+
+    def _settle(self, number: int, **changes: str) -> Events:
+        """Finish a picture's item."""
+        index = self._pictures.pop(number)
+        item = self._items[index] = msgspec.structs.replace(self._items[index], **changes)
+        return [output.ItemDone(output_index=index, item=item, sequence_number=self._next())]
 
     def _writing(self) -> tuple[_Open, int]:
         if self._open is None:
             raise ProtocolError("no item is open")
         return self._open, len(self._items)
 
-    def _turn_to(self, key: int) -> Events:
+    def _turn_to(self, key: Key) -> Events:
         if self._open is not None and self._open.key == key:
             return []
         events = self._close("completed")
@@ -209,7 +265,7 @@ class Writer:
         )
         return [*events, added]
 
-    def _begin(self, key: int, item: output.OutputItem) -> Events:
+    def _begin(self, key: Key, item: output.OutputItem) -> Events:
         self._open = _Open(key, item)
         return [output.ItemAdded(output_index=len(self._items), item=item, sequence_number=self._next())]
 
@@ -219,6 +275,8 @@ class Writer:
         index, item = len(self._items), self._open.finished(status)
         self._items.append(item)
         self._open = None
+        if isinstance(item, output.PictureItem):
+            return []  # its place is taken; it is done when the picture is there
         events = self._done(item, index)
         return [*events, output.ItemDone(output_index=index, item=item, sequence_number=self._next())]
 
@@ -253,3 +311,21 @@ class Writer:
 
     def _part_done(self, identity: str, index: int, part: output.Piece) -> output.PartDone:
         return output.PartDone(item_id=identity, output_index=index, part=part, sequence_number=self._next())
+
+
+class _Where(TypedDict):
+    item_id: str
+    output_index: int
+
+
+def _told_of(made: PictureMade) -> dict[str, str]:
+    return {
+        "status": "completed",
+        "result": made.base64,
+        "revised_prompt": made.prompt,
+        "action": "edit" if made.edited else "generate",
+        "background": "opaque",
+        "output_format": made.kind,
+        "quality": made.quality,
+        "size": made.size,
+    }

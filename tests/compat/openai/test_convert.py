@@ -8,7 +8,7 @@ import pytest
 from compat.openai import wire
 from compat.openai.convert import chat_to_core, completion_to_core, without_effect
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import ChatRequest, CompletionRequest
+from server.core.text import AdapterScale, ChatRequest, CompletionRequest
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -28,6 +28,23 @@ def test_a_chat_has_no_limit_of_its_own_and_a_completion_has_sixteen_tokens() ->
     assert completion(max_tokens=None).sampling.max_tokens == 16
     assert completion(max_tokens=-1).sampling.max_tokens is None
     assert completion(n_predict=5).sampling.max_tokens == 5
+
+
+def test_adapters_by_id_and_name() -> None:
+    lora = [{"id": 2, "scale": 0.5}, {"id": "style"}]
+    wanted = (
+        AdapterScale(adapter=2, scale=0.5, param="lora[0].id"),
+        AdapterScale(adapter="style", scale=0.0, param="lora[1].id"),
+    )
+    assert chat(lora=lora).adapters == completion(lora=lora).adapters == wanted
+    for none in (None, []):
+        assert chat(lora=none).adapters is completion(lora=none).adapters is None
+
+
+@pytest.mark.parametrize("lora", [{"id": 0}, [{"scale": 1}], [{"id": -1}], [{"id": ""}], [{"id": 0, "scale": "1"}]])
+def test_malformed_adapters(lora: Any) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        chat(lora=lora)
 
 
 def test_the_other_fields_of_a_completion() -> None:
@@ -80,7 +97,6 @@ def test_how_many_likely_tokens_a_chat_asks_for(fields: dict[str, Any], expected
         ({"best_of": 1, "n": 2}, InvalidValue, "best_of"),
         ({"best_of": 3, "stream": True}, InvalidValue, "best_of"),
         ({"response_format": {"type": "yaml"}}, InvalidValue, "response_format.type"),
-        ({"lora": [{"id": 0}]}, Unsupported, "lora"),
     ],
 )
 def test_completions_that_are_refused(fields: dict[str, Any], error: type[Exception], param: str) -> None:

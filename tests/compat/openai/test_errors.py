@@ -120,6 +120,15 @@ def test_headers_of_the_guard_are_kept() -> None:
     assert reply(error).headers == {"WWW-Authenticate": "Bearer"}
 
 
+@pytest.mark.parametrize(("headers", "delay"), [({"Retry-After": "7"}, "7"), ({}, "5")])
+def test_a_busy_gate_is_told_with_its_words_and_delay(headers: dict[str, str], delay: str) -> None:
+    busy = HTTPException("too much is under way", status_code=503, headers=headers)
+    told = error_of(busy)
+    assert (told["message"], told["code"]) == ("too much is under way", "not_now")
+    sent = [value for name, value in reply(busy).headers.items() if name.lower() == "retry-after"]
+    assert (reply(busy).status, sent) == (503, [delay])
+
+
 @pytest.mark.parametrize("kind", [core.LoadFailed, core.WorkerDied, core.Broken])
 def test_paths_and_addresses_are_not_told(kind: type[core.ServerError]) -> None:
     told = error_of(kind("cannot map '/home/somebody/models/text/a.gguf' at 0x7f00deadbeef, and/or 3/4"))["message"]

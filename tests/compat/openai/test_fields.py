@@ -82,6 +82,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "guided_grammar": ('root ::= "a"', {}),
     "structured_outputs": ({"regex": "a"}, {}),
     "response_format": ({"type": "json_object"}, {}),
+    "lora": ([{"id": 0, "scale": 1}], {}),
     "n_probs": (3, {}),
     "messages": ([{"role": "user", "content": "other"}], {}),
     "tools": ([TOOL], {}),
@@ -118,6 +119,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
 ELSEWHERE = {
     "stream", "stream_options", "modalities", "include_reasoning", "encoding_format", "texts", "top_n",
     "return_documents", "return_text", "raw_scores", "metadata", "user", "store", "previous_response_id",
+    "max_tool_calls",
 }  # fmt: skip
 
 

@@ -8,11 +8,18 @@ import pytest
 from compat.openai import wire
 from compat.openai.messages import messages_to_core
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, ToolCall
+from server.core.text import Message, PicturePart, TextPart, ToolCall
+
+URL = "data:image/png;base64,cGljdHVyZQ=="
+PICTURE = PicturePart(b"picture", "messages[0].content[0].image_url")
 
 
 def convert(*messages: dict[str, Any]) -> tuple[Message, ...]:
     return messages_to_core(msgspec.convert(list(messages), list[wire.Message]))
+
+
+def shown(address: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": address}
 
 
 def text(role: str, *parts: str, **fields: Any) -> Message:
@@ -39,6 +46,12 @@ def text(role: str, *parts: str, **fields: Any) -> Message:
         ({"role": "assistant", "content": "x", "reasoning_content": "r"}, text("assistant", "x", reasoning="r")),
         ({"role": "tool", "content": "42", "tool_call_id": "c1"}, text("tool", "42", tool_call_id="c1")),
         ({"role": "tool", "content": "42", "tool_call_id": None}, text("tool", "42")),
+        ({"role": "user", "content": [shown(URL)]}, Message(role="user", parts=(PICTURE,))),
+        ({"role": "user", "content": [shown({"url": URL, "detail": "low"})]}, Message(role="user", parts=(PICTURE,))),
+        (
+            {"role": "user", "content": [{"type": "input_image", "image_url": URL}]},
+            Message(role="user", parts=(PICTURE,)),
+        ),
     ],
 )
 def test_messages(message: dict[str, Any], expected: Message) -> None:
@@ -83,9 +96,15 @@ def test_calls_without_an_id_get_different_ones() -> None:
                 "role": "user",
                 "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}],
             },
-            Unsupported,
-            "messages[1].content[1].type",
+            InvalidValue,
+            "messages[1].content[1].image_url",
         ),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": "https://example.org/a.png"}]},
+            Unsupported,
+            "messages[1].content[0].image_url",
+        ),
+        ({"role": "user", "content": [{"type": "image_url"}]}, InvalidValue, "messages[1].content[0].image_url"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, Unsupported, "messages[1].content[0].type"),
     ],
 )

@@ -173,8 +173,14 @@ def test_too_many_unknown_fields_are_refused() -> None:
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             400,
-            "messages[0].content[0].type",
-            None,
+            "messages[0].content[0].image_url",
+            "invalid_value",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "http://example.org/a"}]}]},
+            400,
+            "messages[0].content[0].image_url",
+            "unsupported_parameter",
         ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, 400, "tools", "invalid_value"),
         ({"tool_choice": "required"}, 400, "tool_choice", "invalid_value"),

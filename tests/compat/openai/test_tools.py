@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from compat.openai import wire
-from compat.openai.tools import Offer, is_old_form, tools_to_core
+from compat.openai.tools import PICTURES, Offer, is_old_form, tools_to_core
 from server.core.errors import InvalidValue, Unsupported
 from server.core.text import Tool
 
@@ -15,6 +15,7 @@ F = {"type": "function", "function": FUNCTION}
 G = {"type": "function", "function": {"name": "g"}}
 TF = Tool(name="f", description="does f", parameters='{"type":"object","properties":{}}')
 TG = Tool(name="g", parameters='{"type":"object","properties":{}}')
+DRAW = {"type": "image_generation", "size": "512x512"}
 NAMED = {"type": "function", "function": {"name": "g"}}
 
 
@@ -63,6 +64,16 @@ def offer(**fields: Any) -> Offer:
             Offer(tools=(TF,), choice="named", name="f", parallel=False),
         ),
         ({"tools": [G], "functions": [FUNCTION]}, Offer(tools=(TG,))),
+        ({"tools": [G, DRAW, F]}, Offer(tools=(TG, PICTURES, TF))),
+        (
+            {"tools": [G, DRAW], "tool_choice": DRAW},
+            Offer(tools=(TG, PICTURES), choice="named", name=PICTURES.name, parallel=False),
+        ),
+        (
+            {"tools": [G, DRAW], "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [DRAW]}},
+            Offer(tools=(PICTURES,), choice="required"),
+        ),
+        ({"tools": [G, DRAW], "tool_choice": "none"}, Offer(choice="none")),
     ],
 )
 def test_what_is_offered(fields: dict[str, Any], expected: Offer) -> None:
@@ -77,6 +88,7 @@ def test_what_is_offered(fields: dict[str, Any], expected: Offer) -> None:
         ({"tools": [F], "tool_choice": NAMED}, InvalidValue, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "function"}}, InvalidValue, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "function", "function": {"name": 5}}}, InvalidValue, "tool_choice"),
+        ({"tools": [F], "tool_choice": DRAW}, InvalidValue, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "custom", "name": "f"}}, Unsupported, "tool_choice.type"),
         ({"tools": [F], "tool_choice": {"type": "allowed_tools"}}, InvalidValue, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "allowed_tools", "tools": [G]}}, InvalidValue, "tool_choice"),

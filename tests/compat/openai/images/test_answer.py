@@ -10,9 +10,10 @@ from compat.openai.images.answer import Making, as_base64, as_urls, collect, sig
 from compat.openai.images.convert import Given, to_core
 from compat.openai.images.look import look
 from server.core.errors import Cancelled, ProtocolError
-from server.core.image import ImageFinished, ImageReady, ImageStarted
+from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted
 from server.core.jobs import Event, Loading, Waiting
 from server.core.text import TextDelta
+from server.http.picture_files import comment_of, kind_of
 from server.http.png import read_text
 from tests.compat.openai.images.sent import asked, card, edited, picture
 from tests.support.fake_images import pictures, ready
@@ -85,3 +86,14 @@ def test_a_picture_says_how_it_was_made() -> None:
     work = to_core(edited(strength=0.3), card(), 5, Given(image=image, seen=look(image, "image")))
     texts = read_text(signed(Making(work=work, effort="low", created=1), ready()))
     assert json.loads(texts["Comment"])["strength"] == 0.3
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_other_formats_say_it_too(kind: Any) -> None:
+    made = making(prompt="a çat 猫", output_format=kind)
+    picture = ready(seed=8, form=FileFormat(kind=kind))
+    body = json.loads(as_base64(made, [picture]))
+    file = base64.b64decode(body["data"][0]["b64_json"])
+    assert (body["output_format"], kind_of(file)) == (kind, kind)
+    told = json.loads(comment_of(file))
+    assert (told["prompt"], told["seed"], told["software"]) == ("a çat 猫", 8, "Hearth")

@@ -7,7 +7,7 @@ from compat.openai.images import wire
 from compat.openai.images.convert import DRAWN, Given, draw_seed, to_core, without_effect
 from compat.openai.images.look import look
 from server.core.errors import InvalidValue, Unsupported
-from server.core.image import Denoise, ImageRequest, Inpaint, Seeds, Size
+from server.core.image import Denoise, FileFormat, ImageRequest, Inpaint, Seeds, Size
 from server.core.prompt import plain
 from tests.compat.openai.images.sent import asked, card, edited, hole, picture
 
@@ -134,9 +134,10 @@ def test_previews_are_made_for_partial_pictures_alone(partials: int | None, ever
 
 
 def test_what_has_no_effect_is_named() -> None:
-    assert without_effect(asked(quality="weird", output_format="webp", partial_images=2)) == (
-        "quality", "output_format", "partial_images",
+    assert without_effect(asked(quality="weird", output_compression=50, partial_images=2)) == (
+        "quality", "output_compression", "partial_images",
     )  # fmt: skip
+    assert without_effect(asked(output_format="webp", output_compression=50, background="auto")) == ()
     harmless = asked(quality="hd", output_format="png", partial_images=2, stream=True)
     assert without_effect(harmless) == without_effect(asked(partial_images=0)) == ()
 
@@ -153,3 +154,32 @@ def test_what_would_be_another_answer_is_refused(fields: dict[str, Any], param: 
     with pytest.raises(Unsupported) as caught:
         work(**fields)
     assert caught.value.fact("param") == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, FileFormat()),
+        ({"output_format": "PNG", "output_compression": 5}, FileFormat()),
+        ({"output_format": "jpeg"}, FileFormat(kind="jpeg", quality=100)),
+        ({"output_format": "jpg", "output_compression": 70}, FileFormat(kind="jpeg", quality=70)),
+        ({"output_format": "webp", "output_compression": 0}, FileFormat(kind="webp", quality=1)),
+    ],
+)
+def test_how_pictures_are_written(fields: dict[str, Any], expected: FileFormat) -> None:
+    assert work(**fields).file == expected
+
+
+def test_a_webp_picture_is_not_longer_than_its_head_can_say() -> None:
+    assert work(size="16383x64", output_format="webp").size == Size(16_383, 64)
+    with pytest.raises(InvalidValue) as caught:
+        work(size="16384x64", output_format="webp")
+    assert caught.value.fact("param") == "size"
+    assert work(size="16384x64", output_format="jpeg").size == Size(16_384, 64)
+
+
+@pytest.mark.parametrize("fields", [{"output_format": "gif"}, {"output_format": "tiff"}, {"background": "transparent"}])
+def test_pictures_that_are_not_made(fields: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported) as caught:
+        work(**fields)
+    assert caught.value.fact("param") == next(iter(fields))

@@ -32,8 +32,8 @@ def test_a_picture_and_its_mask() -> None:
 
 
 def test_what_nobody_reads_is_named() -> None:
-    _, _, ignored = edit([("image", picture()), ("extra", b"x")], user="me", background="auto", empty="")
-    assert ignored == ("user", "background", "extra")
+    _, _, ignored = edit([("image", picture()), ("extra", b"x")], user="me", style="vivid", empty="")
+    assert ignored == ("user", "style", "extra")
     sent = form([("image", picture()), ("mask", hole())], input_fidelity="high")
     _, given, ignored = read(*sent, wire.VariationRequest)
     assert ignored == ("input_fidelity", "mask")

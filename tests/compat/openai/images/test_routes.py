@@ -11,7 +11,7 @@ import pytest
 
 from compat.openai.errors import reply
 from server.core.errors import BadImage, InvalidValue, QueueFull, WorkerDied
-from server.core.image import ImageFinished, ImageRequest, ImageStarted, Preview, StepDone
+from server.core.image import FileFormat, ImageFinished, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import CancelMode, JobState, Loading
 from server.core.prompt import plain
 from server.http.auth import ApiKey, Keyring, guard
@@ -86,13 +86,13 @@ def test_every_request_has_a_seed_of_its_own() -> None:
 
 
 def test_what_a_well_known_client_sends_of_hosted_models() -> None:
-    service = service_with(*pictures(1))
+    service = service_with(*pictures(1, form=FileFormat(kind="webp")))
     sent = {"model": "gpt-image-1", "background": "auto", "output_format": "webp", "quality": "auto", "size": "auto"}
     answered = generate(service, **sent, moderation="auto", style="vivid", user="me", output_compression=90)
     assert answered.status_code == 200
     named = answered.headers["x-hearth-ignored"].split(", ")
-    assert named == ["background", "moderation", "style", "user", "output_compression", "output_format"]
-    assert answered.json()["output_format"] == "png"
+    assert named == ["moderation", "style", "user"]
+    assert (answered.json()["output_format"], answered.json()["background"]) == ("webp", "opaque")
     assert service.last.model == "paint"
 
 
@@ -111,6 +111,9 @@ def test_what_a_well_known_client_sends_of_hosted_models() -> None:
         ({"partial_images": 4}, 400, "invalid_value", "partial_images"),
         ({"response_format": "gif"}, 400, "invalid_value", "response_format"),
         ({"output_format": "svg"}, 400, "unsupported_parameter", "output_format"),
+        ({"output_compression": 101}, 400, "invalid_value", "output_compression"),
+        ({"background": "transparent"}, 400, "unsupported_parameter", "background"),
+        ({"background": "green"}, 400, "invalid_value", "background"),
         ({"stream": True, "response_format": "url"}, 400, "unsupported_parameter", "response_format"),
         ({"model": "nobody"}, 404, "model_not_found", "model"),
         ({"model": "tiny"}, 400, "invalid_value", "model"),

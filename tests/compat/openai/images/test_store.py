@@ -26,7 +26,7 @@ def parts(path: str) -> tuple[str, str, str]:
 
 def png(store: PictureStore, path: str) -> bytes | None:
     kept = store.get(*parts(path))
-    return None if kept is None else kept.png
+    return None if kept is None else kept.data
 
 
 def test_what_is_put_is_found_until_it_ends(clock: Clock) -> None:
@@ -85,3 +85,11 @@ def test_small_pictures_are_counted_too(clock: Clock) -> None:
         last = store.put(b"x")
     assert (png(store, first), png(store, last)) == (None, b"x")
     assert store.held == MOST_PICTURES
+
+
+def test_a_picture_keeps_its_format(clock: Clock) -> None:
+    store = PictureStore(limit=1000, life_s=60, clock=clock)
+    path = store.put(b"one", "webp")
+    assert urlsplit(path).path.endswith(".webp")
+    kept = store.get(*parts(path))
+    assert kept is not None and kept.kind == "webp"

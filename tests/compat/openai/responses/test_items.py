@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from compat.openai.responses.items import items_to_messages, own_items, remembered
+from compat.openai.picture_tool.names import FAILED, SHOWN, TYPE
+from compat.openai.responses.items import items_to_messages, last_picture, own_items, remembered
 from compat.openai.responses.wire import Item
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, ToolCall
+from server.core.text import Message, PicturePart, TextPart, ToolCall
 
 
 def convert(*items: dict[str, Any]) -> tuple[Message, ...]:
@@ -35,8 +36,20 @@ SAID = {
     "content": [{"type": "output_text", "text": "Yes", "annotations": [], "logprobs": []}],
 }
 RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "42"}
+DRAWN = {
+    "type": "image_generation_call",
+    "id": "ig_1",
+    "status": "completed",
+    "result": "aGk=",
+    "revised_prompt": "a cat",
+}
+PHOTO = {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,eW8="}]}
 F = ToolCall(id="call_1", name="f", arguments="{}")
 G = ToolCall(id="call_2", name="g", arguments='{"a":1}')
+
+
+def drawn_at(number: int, prompt: str = "a cat") -> ToolCall:
+    return ToolCall(id=f"p{number:08d}", name=TYPE, arguments=f'{{"prompt":"{prompt}"}}')
 
 
 @pytest.mark.parametrize(
@@ -80,6 +93,24 @@ G = ToolCall(id="call_2", name="g", arguments='{"a":1}')
             [text("tool", "4", "2", tool_call_id="call_1")],
         ),
         (
+            [USER, SAID, DRAWN, {**DRAWN, "status": "failed"}, SAID],
+            [
+                text("user", "hi"),
+                text("assistant", "Yes", tool_calls=(drawn_at(2),)),
+                text("tool", SHOWN, tool_call_id="p00000002"),
+                text("assistant", tool_calls=(drawn_at(3),)),
+                text("tool", FAILED, tool_call_id="p00000003"),
+                text("assistant", "Yes"),
+            ],
+        ),
+        (
+            [THOUGHT, {"type": "image_generation_call", "id": "ig_1"}],
+            [
+                text("assistant", tool_calls=(drawn_at(1, ""),), reasoning="hm"),
+                text("tool", SHOWN, tool_call_id="p00000001"),
+            ],
+        ),
+        (
             [{**CALL, "arguments": "not json"}],
             [text("assistant", tool_calls=(ToolCall(id="call_1", name="f", arguments="not json"),))],
         ),
@@ -103,7 +134,13 @@ def test_a_text_is_what_a_user_says() -> None:
         ({"role": "tool", "content": "x"}, InvalidValue, "input[1].role"),
         ({"role": "user"}, InvalidValue, "input[1].content"),
         ({"role": "user", "content": [{"type": "input_text"}]}, InvalidValue, "input[1].content[0].text"),
-        ({"role": "user", "content": [{"type": "input_image"}]}, Unsupported, "input[1].content[0].type"),
+        ({"role": "user", "content": [{"type": "input_image"}]}, InvalidValue, "input[1].content[0].image_url"),
+        (
+            {"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]},
+            Unsupported,
+            "input[1].content[0].file_id",
+        ),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, Unsupported, "input[1].content[0].type"),
         ({**CALL, "name": None}, InvalidValue, "input[1].name"),
         ({**CALL, "call_id": ""}, InvalidValue, "input[1].call_id"),
         ({**RESULT, "call_id": None}, InvalidValue, "input[1].call_id"),
@@ -140,3 +177,39 @@ def test_what_is_remembered_has_type_id_and_parts() -> None:
     ]
     again = [(item, "") for item in remembered(items, lambda prefix: prefix + "new")]
     assert items_to_messages(again) == items_to_messages(items)
+
+
+def test_pictures_of_users_and_of_tools() -> None:
+    url = "data:image/png;base64,cGljdHVyZQ=="
+    part = {"type": "input_image", "image_url": url, "detail": "auto"}
+    user, tool = convert({"role": "user", "content": [part]}, {**RESULT, "output": [part]})
+    assert user.parts == (PicturePart(b"picture", "input[0].content[0].image_url"),)
+    assert tool.parts == (PicturePart(b"picture", "input[1].output[0].image_url"),)
+
+
+def test_a_picture_is_remembered_as_it_came() -> None:
+    part = {"type": "input_image", "image_url": "data:image/png;base64,cGljdHVyZQ==", "detail": "low"}
+    items = own_items(msgspec.convert([{"role": "user", "content": [part]}], list[Item]))
+    (kept,) = msgspec.to_builtins(remembered(items, lambda prefix: prefix + "new"))
+    assert kept["content"] == [part]
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([], None),
+        ([USER, SAID], None),
+        ([DRAWN, USER], b"hi"),
+        ([{**DRAWN, "result": "eW8="}, DRAWN, {**DRAWN, "result": None}], b"hi"),
+        ([DRAWN, PHOTO, USER], b"yo"),
+        ([PHOTO, DRAWN], b"hi"),
+    ],
+)
+def test_the_newest_picture(items: list[dict[str, Any]], expected: bytes | None) -> None:
+    assert last_picture(own_items(msgspec.convert(items, list[Item]))) == expected
+
+
+def test_a_picture_that_is_none() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        last_picture(own_items(msgspec.convert([USER, {**DRAWN, "result": "?"}], list[Item])))
+    assert caught.value.fact("param") == "input[1].result"
