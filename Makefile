@@ -28,10 +28,10 @@ check: install ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 
 test: install ## the tests; real engines run on tiny models
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-all: install ## the tests with the slow ones
-	$(BIN)/python -m pytest -m "not gpu and not network" $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not gpu and not network" $(ARGS)
 
 openapi: install ## write openapi/ anew from the code
 	$(BIN)/hearth openapi --write openapi

@@ -4,7 +4,7 @@ import base64
 import http.client
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,20 +12,11 @@ import pytest
 from PIL import Image
 
 from tests.support.running import Running
-from tests.support.tiny_models import needs_llama, needs_torch, tiny_models
+from tests.support.tiny_models import needs_llama, needs_torch
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.llama, pytest.mark.torch, needs_llama, needs_torch]
 
-CONFIG = """
-[text]
-context = 16384
-slots = 2
-threads = 1
-[image]
-device = "cpu"
-threads = 1
-"""
 BASIC_NOTHING = {"Authorization": "Basic "}
 BEARER_NOTHING = {"Authorization": "Bearer "}
 A1111 = "/sdapi/v1"
@@ -89,14 +80,6 @@ def tools(count: int, **schema: Any) -> list[Any]:
         }
         for k in range(count)
     ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("fronts")
-    models = tiny_models(folder / "models", text=("tiny",), checkpoints=("paint", "sketch"), context=16384)
-    with Running(models, folder / "run", config=CONFIG) as running:
-        yield running
 
 
 def test_open_webui_chats(server: Running) -> None:

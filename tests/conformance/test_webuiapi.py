@@ -21,14 +21,6 @@ SIDE = 64
 KEY = "open-sesame-1234"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("webuiapi")
-    models = tiny_models(folder / "models", checkpoints=("paint", "sketch"))
-    with Running(models, folder / "run", config='[image]\ndevice = "cpu"\nthreads = 1\n') as running:
-        yield running
-
-
 @pytest.fixture
 def api(server: Running) -> webuiapi.WebUIApi:
     return webuiapi.WebUIApi(host="127.0.0.1", port=int(server.url.rpartition(":")[2]), sampler="Euler a", steps=4)
@@ -101,7 +93,7 @@ def test_the_lists(api: webuiapi.WebUIApi) -> None:
     ):
         assert isinstance(listing, list)
     assert set(api.get_embeddings()) == {"loaded", "skipped"}
-    assert set(api.get_memory()) == {"ram", "cuda"}
+    assert set(api.get_memory()) == {"ram", "cuda", "models"}
     assert set(api.get_scripts()) == {"txt2img", "img2img"}
     assert api.get_cmd_flags()["api"] is True
     assert api.refresh_checkpoints() is None
@@ -133,7 +125,7 @@ def test_another_model_is_set_and_used(api: webuiapi.WebUIApi, server: Running) 
         assert f"Model: {name}" in made.image.info["parameters"]
         assert looks.setdefault(name, made.image.tobytes()) == made.image.tobytes()
     assert looks["paint"] != looks["sketch"]
-    assert set(server.loaded()) == {"paint", "sketch"}
+    assert set(server.loaded()) >= {"paint", "sketch"}
 
 
 def test_a_model_for_one_picture_alone(api: webuiapi.WebUIApi) -> None:

@@ -3,7 +3,6 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,14 @@ import webuiapi
 
 from tests.support.picture_files import disc, noise_image
 from tests.support.running import Running
-from tests.support.tiny_models import needs_torch, tiny_models
+from tests.support.tiny_models import needs_torch
 
 pytestmark = [pytest.mark.torch, needs_torch]
 
 SIDE = 64
 NAME = "control_v11p_sd15_canny"
+LOOKING = "ip-adapter_sd15"
 MAP = noise_image(SIDE, SIDE, seed=5)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    from tests.support.tiny_controlnet import write_tiny_controlnet
-
-    folder = tmp_path_factory.mktemp("controlnet")
-    models = tiny_models(folder / "models", checkpoints=("paint",))
-    (models / "ControlNet").mkdir()
-    write_tiny_controlnet(models / "ControlNet" / f"{NAME}.safetensors")
-    write_tiny_controlnet(models / "ControlNet" / "for_sd2.safetensors", text=24)
-    with Running(models, folder / "run", config='[image]\ndevice = "cpu"\nthreads = 1\n') as running:
-        yield running
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def refusal(api: webuiapi.WebUIApi, *units: webuiapi.ControlNetUnit) -> dict[str
 def test_the_lists(api: webuiapi.WebUIApi) -> None:
     assert api.controlnet_version() == 3
     names = api.controlnet_model_list()
-    assert [name.split(" [")[0] for name in names] == [NAME, "for_sd2"]
+    assert [name.split(" [")[0] for name in names] == [NAME, "for_sd2", LOOKING]
     assert all(len(name.split(" [")[1]) == 9 for name in names)
     assert {"none", "canny", "tile_resample", "inpaint_only"} <= set(api.controlnet_module_list())
     assert {"controlnet", "controlnet m2m"} <= set(api.get_scripts()["txt2img"])
@@ -100,6 +87,18 @@ def test_every_field_changes_the_picture(api: webuiapi.WebUIApi, fields: dict[st
     made, usual = paint(api, unit(**fields)), paint(api, unit())
     assert made.image.size == (SIDE, SIDE)
     assert np.asarray(made.image).tobytes() != np.asarray(usual.image).tobytes()
+
+
+def test_an_ip_adapter(api: webuiapi.WebUIApi, server: Running) -> None:
+    with urllib.request.urlopen(f"{server.url}/controlnet/module_list") as reply:
+        assert "unavailable" not in json.load(reply)["module_detail"]["ip-adapter-auto"]
+    looking = unit(model=LOOKING, module="ip-adapter-auto")
+    plain, made, other = paint(api), paint(api, looking), paint(api, unit(model=LOOKING, module="ip-adapter_clip_h"))
+    assert len(made.images) == 1, "there is no map"
+    assert made.image.tobytes() != plain.image.tobytes()
+    assert made.image.tobytes() == other.image.tobytes(), "the adapter knows its encoder"
+    assert f"Model: {LOOKING}" in made.info["infotexts"][0]
+    assert "follows a map" in refusal(api, unit(module="ip-adapter-auto"))["detail"][0]["msg"]
 
 
 def test_two_units_and_hires_fix(api: webuiapi.WebUIApi) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,25 +11,12 @@ from PIL import Image
 
 from tests.support.picture_files import noise_image
 from tests.support.running import Running
-from tests.support.tiny_models import needs_torch, tiny_models
+from tests.support.tiny_models import needs_torch
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.torch, needs_torch]
 
 SIDE = 64
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    from tests.support.tiny_upscaler import rrdb_state, write_upscaler
-
-    folder = tmp_path_factory.mktemp("extras")
-    models = tiny_models(folder / "models", checkpoints=("paint",))
-    write_upscaler(models / "ESRGAN", "4x-tiny")
-    write_upscaler(models / "RealESRGAN", "RealESRGAN_x2plus", rrdb_state(fold=2))
-    write_upscaler(models / "ESRGAN", "4x-pickled", wrapper="params")
-    with Running(models, folder / "run", config='[image]\ndevice = "cpu"\nthreads = 1\n') as running:
-        yield running
 
 
 @pytest.fixture
@@ -50,10 +36,11 @@ def test_the_list_is_what_is_there(api: webuiapi.WebUIApi) -> None:
 
 
 def test_filters_need_no_model(api: webuiapi.WebUIApi, server: Running) -> None:
+    before = set(server.loaded())
     made = api.extra_single_image(picture(), upscaler_1="Lanczos", upscaling_resize=2)
     assert made.image.size == (2 * SIDE, 2 * SIDE)
     assert made.info == "<p>Postprocess upscale by: 2.0, Postprocess upscaler: Lanczos</p>"
-    assert server.loaded() == {}, "no model of the folders is loaded for it"
+    assert set(server.loaded()) == before, "no model of the folders is loaded for it"
 
 
 def test_a_network(api: webuiapi.WebUIApi, server: Running) -> None:
@@ -123,10 +110,37 @@ def test_hires_fix_with_a_network(api: webuiapi.WebUIApi, server: Running) -> No
     assert made.image.tobytes() != plain.image.tobytes()
 
 
+def test_a_picture_enlarged_by_a_network_before_it_is_changed(api: webuiapi.WebUIApi) -> None:
+    fields: dict[str, Any] = {"images": [picture(32, 32)], "prompt": "a boat", "seed": 3, "width": SIDE, "height": SIDE}
+    made = [
+        api.img2img(**fields, denoising_strength=0.3, override_settings={"upscaler_for_img2img": name}).image.tobytes()
+        for name in ("4x-tiny", "Nearest", "Nearest")
+    ]
+    assert made[0] != made[1] == made[2]
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "size"),
+    [
+        ("outpainting mk2", ["", 16, 2, ["left", "down"]], (2 * SIDE, 2 * SIDE)),
+        ("poor man's outpainting", [32, 2, 0, ["right"]], (2 * SIDE, SIDE)),
+    ],
+)
+def test_a_picture_with_more_room(api: webuiapi.WebUIApi, script: str, args: list[Any], size: tuple[int, int]) -> None:
+    old = picture()
+    fields: dict[str, Any] = {"prompt": "a boat", "seed": 3, "width": SIDE, "height": SIDE, "script_args": args}
+    made = api.img2img(images=[old], denoising_strength=0.8, script_name=script, **fields)
+    assert made.image.size == size
+    x = size[0] - SIDE if "left" in args[-1] else 0
+    kept = made.image.crop((x + 24, 24, x + 40, 40)).convert("RGB")
+    assert kept.tobytes() == old.crop((24, 24, 40, 40)).tobytes(), "the picture stays"
+    assert "Denoising strength: 0.8" in made.info["infotexts"][0]
+
+
 def test_scripts_are_listed(api: webuiapi.WebUIApi) -> None:
     listed = api.get_scripts()
     assert {"prompt matrix", "prompts from file or textbox", "x/y/z plot"} <= set(listed["txt2img"])
-    assert {"sd upscale", "loopback"} <= set(listed["img2img"])
+    assert {"sd upscale", "loopback", "outpainting mk2", "poor man's outpainting"} <= set(listed["img2img"])
 
 
 def test_a_plot(api: webuiapi.WebUIApi) -> None:
