@@ -1,12 +1,14 @@
 """`python -m bench`: the figures that the README may name.
 
     python -m bench [start] [text] [unrelated] [shared] [stall] [repeat] [--rounds N] [--model FILE]
+    python -m bench sampling [--rounds N] [--vocabulary FILE]
     python -m bench pictures [--rounds N] [--side PIXELS] [--threads N] [--checkpoint FILE]
 
 `start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
 beside llama.cpp's bare decode loop on the same file, threads and context. `unrelated`, `shared` and `stall`: the table
-beside llama-server (built on first use). `repeat`: the engine with speculation beside itself without. Without a file, a
-model of 0.5B size with random weights (Q4_0) is made in the temporary folder. Without parts: start and text.
+beside llama-server (built on first use). `repeat`: the engine with speculation beside itself without. `sampling`: what
+choosing a token costs beside llama.cpp's own samplers, what grammars cost, and the Python of a whole step. Without a
+file, a model of 0.5B size with random weights (Q4_0) is made in the temporary folder. Without parts: start and text.
 """
 
 import argparse
@@ -36,10 +38,11 @@ def main() -> None:
         nargs="*",
         default=["start", "text"],
         metavar="PART",
-        help="start, text, unrelated, shared, stall, pictures",
+        help="start, text, unrelated, shared, stall, sampling, pictures",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a GGUF file")
+    parser.add_argument("--vocabulary", type=Path, help="a GGUF file whose vocabulary is taken, for sampling")
     parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1 checkpoint, for pictures")
     parser.add_argument("--side", type=int, default=256, help="width and height of pictures")
     parser.add_argument("--threads", type=int, default=0, help="threads for pictures; 0 = torch's choice")
@@ -49,13 +52,19 @@ def main() -> None:
         if "start" in options.parts:
             start(place, options.rounds)
         models = place / "models"
-        file = _model(models, options.model) if set(options.parts) - {"start", "pictures"} else models
+        file = _model(models, options.model) if set(options.parts) - {"start", "sampling", "pictures"} else models
         if "text" in options.parts:
             text(place, models, file, options.rounds)
         if parts := [part for part in ("unrelated", "shared", "stall") if part in options.parts]:
             beside(file, models, place / "beside", options.rounds, parts)
         if "repeat" in options.parts:
             repeat(models, place / "repeat", options.rounds)
+        if "sampling" in options.parts:
+            from bench.masks import masks  # so are llama.cpp and llguidance
+            from bench.sampling import sampling
+
+            sampling(place, options.rounds)
+            masks(options.vocabulary, options.rounds)
         if "pictures" in options.parts:
             from bench.pictures import pictures  # torch is slow to import, and the other parts do without
 

@@ -80,18 +80,20 @@ def _stalls(ours: str, theirs: str, rounds: int, seeds: Iterator[int]) -> None:
 
 
 def repeat(models: Path, place: Path, rounds: int) -> None:
-    """Compare speculation with none, one client: first with answers that repeat themselves, then with others."""
+    """Compare speculation with none, one client: answers that repeat themselves, such as a pattern says, others."""
     config = f"[text]\nslots = 1\ncontext = {CONTEXT}\n"
     place.mkdir(parents=True, exist_ok=True)
     with (
         House(models, place / "with", config=config + "speculation = true\n") as ours,
-        House(models, place / "without", config=config) as other,
+        House(models, place / "without", config=config + "speculation = false\n") as other,
     ):
         seeds = itertools.count(1)
         for url in (ours.url, other.url):
             run(url, "bench", Load(clients=1, new_tokens=2), seed=0)
         loops = Load(clients=1, new_tokens=192, repeat_penalty=0.5)
         _table("answer repeats", loops, ours.url, other.url, rounds, seeds)
+        words = " ".join(f"w{number}" for number in range(1000, 1080))
+        _table("answer is prescribed", Load(clients=1, pattern=words), ours.url, other.url, rounds, seeds)
         news = Load(clients=1, new_tokens=96, repeat_penalty=1.3)
         _table("answer is new", news, ours.url, other.url, rounds, seeds)
 

@@ -21,30 +21,36 @@ from bench.house import free_port
 FLAGS = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")
 
 
+def source() -> Path:
+    """Return the folder of llama.cpp's source, of the installed llama-cpp-python; fetches it if need be."""
+    place = _place()
+    if not list(place.glob("llama_cpp_python-*/vendor/llama.cpp")):
+        place.mkdir(parents=True, exist_ok=True)
+        name = f"llama-cpp-python=={place.name}"
+        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(place), name]
+        subprocess.run(fetch, check=True)
+        with tarfile.open(next(place.glob("*.tar.gz"))) as packed:
+            packed.extractall(place, filter="data")
+    return next(place.glob("llama_cpp_python-*/vendor/llama.cpp"))
+
+
+def _place() -> Path:
+    return Path(os.environ.get("HEARTH_BENCH_CACHE", "~/.cache/hearth-bench")).expanduser() / version(
+        "llama-cpp-python"
+    )
+
+
 def binary() -> Path:
     """Return a `llama-server` of the same source as the installed llama-cpp-python; builds it if need be."""
     if given := os.environ.get("HEARTH_BENCH_LLAMA_SERVER"):
         return Path(given)
-    release = version("llama-cpp-python")
-    place = Path(os.environ.get("HEARTH_BENCH_CACHE", "~/.cache/hearth-bench")).expanduser() / release
-    made = place / "build" / "bin" / "llama-server"
+    build = _place() / "build"
+    made = build / "bin" / "llama-server"
     if not made.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        _build(place, release)
+        subprocess.run(["cmake", "-S", str(source()), "-B", str(build), *FLAGS], check=True)
+        cores = str(os.cpu_count() or 2)
+        subprocess.run(["cmake", "--build", str(build), "--target", "llama-server", "-j", cores], check=True)
     return made
-
-
-def _build(place: Path, release: str) -> None:
-    name = f"llama-cpp-python=={release}"
-    fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(place), name]
-    subprocess.run(fetch, check=True)
-    with tarfile.open(next(place.glob("*.tar.gz"))) as packed:
-        packed.extractall(place, filter="data")
-    source = next(place.glob("llama_cpp_python-*/vendor/llama.cpp"))
-    build = place / "build"
-    subprocess.run(["cmake", "-S", str(source), "-B", str(build), *FLAGS], check=True)
-    cores = str(os.cpu_count() or 2)
-    subprocess.run(["cmake", "--build", str(build), "--target", "llama-server", "-j", cores], check=True)
 
 
 class LlamaServer:

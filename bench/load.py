@@ -6,8 +6,10 @@ import json
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 
@@ -16,7 +18,8 @@ import httpx
 class Load:
     """`clients` requests at once of `prompt_tokens` tokens, `shared` of them the same for all, `new_tokens` to make.
 
-    A `repeat_penalty` below 1 makes a model of random weights repeat itself, one above 1 keeps it from that.
+    A `repeat_penalty` below 1 makes a model of random weights repeat itself, one above 1 keeps it from that. With a
+    `pattern` the answer is held to it.
     """
 
     clients: int
@@ -25,6 +28,17 @@ class Load:
     shared: int = 0
     vocabulary: int = 30_000
     repeat_penalty: float = 1.0
+    pattern: str = ""
+
+    @property
+    def wishes(self) -> dict[str, Any]:
+        """Return the fields of a request that are not llama.cpp's defaults."""
+        wishes: dict[str, Any] = {}
+        if self.repeat_penalty != 1.0:
+            wishes |= {"repeat_penalty": self.repeat_penalty, "repeat_last_n": 512}
+        if self.pattern:
+            wishes["regex"] = self.pattern
+        return wishes
 
     def prompts(self, seed: int) -> list[list[int]]:
         """Return token ids, different for each client and seed; what is shared depends on the seed alone."""
@@ -56,12 +70,17 @@ async def _run(url: str, model: str, load: Load, seed: int) -> dict[str, float]:
 
 
 async def _moments(client: httpx.AsyncClient, url: str, model: str, prompt: list[int], load: Load) -> list[float]:
-    moments = stream(client, url, model, prompt, load.new_tokens, repeat_penalty=load.repeat_penalty)
+    moments = stream(client, url, model, prompt, load.new_tokens, load.wishes)
     return [moment async for moment in moments]
 
 
 async def stream(
-    client: httpx.AsyncClient, url: str, model: str, prompt: list[int], count: int, *, repeat_penalty: float = 1.0
+    client: httpx.AsyncClient,
+    url: str,
+    model: str,
+    prompt: list[int],
+    count: int,
+    wishes: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[float]:
     """Yield when each piece of text arrived; the request makes exactly `count` tokens, greedily.
 
@@ -76,9 +95,8 @@ async def stream(
         "stream": True,
         "ignore_eos": True,
         "stream_options": {"include_usage": True},
+        **wishes,
     }
-    if repeat_penalty != 1.0:
-        body |= {"repeat_penalty": repeat_penalty, "repeat_last_n": 512}
     tokens = 0
     async with client.stream("POST", f"{url}/v1/completions", json=body) as answer:
         if answer.status_code != 200:
