@@ -1,34 +1,48 @@
 r"""GBNF (llama.cpp's grammars) -> Lark as llguidance reads it, with the same language exactly.
 
-llguidance splits a grammar into lexemes and lets the longest win, where GBNF tries everything: `("a" | "ab") "bc"`
-takes "abc" only in the latter. So every lexeme that is written here is a single character: nothing is left to choose.
+llguidance splits a text into lexemes and lets the longest win, where GBNF tries everything: `("a" | "ab") "bc"` takes
+"abc" only in the latter. With lexemes of a single character nothing is left to choose, but a mask over a large
+vocabulary then takes milliseconds. Wider ones are made where `lexemes` proves that they choose alike.
 
-    GBNF                         Lark
-    root ::= "ab" item*          start: /\x{61}/ /\x{62}/ r0*
-    item ::= [^a-c\n] | "x"{2}   r0: /[^\x{61}-\x{63}\x{A}]/ | (/\x{78}/){2}
+    GBNF                     Lark, single characters                   Lark, wide
+    root ::= "(" item ")"    start: r0                                 start: r0
+    item ::= [^()]+ | root   r0: /\x{28}/ r1 /\x{29}/                   r0: /\x{28}/ r1 /\x{29}/
+                             r1: ((/[^\x{28}\x{29}]/)+ | r0)           r1: (/[^\x{28}\x{29}]+/ | r0)
 """
 
+import itertools
 import re
 from typing import NoReturn
 
 from server.core.errors import InvalidValue
+from server.engines.text.gbnf_tree import EMPTY, Chars, Choice, Named, Node, Repeat, Series, lead_bytes
+from server.engines.text.lexemes import narrow_lark, wide_lark
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _REPEAT = re.compile(r"\{\s*(\d+)\s*(,\s*(\d*)\s*)?\}")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "[": "[", "]": "]", "-": "-", "^": "^", "/": "/"}
+_ROOT = "root"
+_MOST_QUANTIFIERS = 8
 _HEX = {"x": 2, "u": 4, "U": 8}
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE_IN_LINE = re.compile(r"(?:[ \t]|#[^\n]*)*")
 
 
-def to_lark(grammar: str, param: str) -> str:
-    """Return the grammar in Lark's notation.
+def to_lark(grammar: str, param: str) -> list[str]:
+    """Return the grammar in Lark's notation: with wide lexemes where they can be found, and with single characters.
 
     The nesting must have been checked before (`constraint_limits.check_grammar`): groups are read by recursion.
 
     Raises:
         InvalidValue: a syntax error, a rule that is missing, or none that is called root.
     """
+    rules = read_rules(grammar, param)
+    wide = wide_lark(rules, _ROOT)
+    return [lark for lark in (wide, narrow_lark(rules, _ROOT)) if lark is not None]
+
+
+def read_rules(grammar: str, param: str) -> dict[str, Node]:
+    """Return the rules of a grammar by their names, `root` among them; raises as `to_lark`."""
     return _Reader(grammar, param).read()
 
 
@@ -37,10 +51,10 @@ class _Reader:
         self._text = text
         self._param = param
         self._at = 0
-        self._numbers: dict[str, int] = {}
-        self._rules: dict[str, str] = {}
+        self._named: dict[str, None] = {_ROOT: None}
+        self._rules: dict[str, Node] = {}
 
-    def read(self) -> str:
+    def read(self) -> dict[str, Node]:
         self._skip(lines=True)
         while self._at < len(self._text):
             name = self._name()
@@ -51,30 +65,28 @@ class _Reader:
                 self._refuse(f"rule {name!r} is defined twice")
             self._rules[name] = self._alternatives(nested=False)
             self._skip(lines=True)
-        for name in [*self._numbers, "root"]:
+        for name in self._named:
             if name not in self._rules:
                 raise InvalidValue.of(self._param, f"the grammar has no rule {name!r}")
-        lines = [f"start: {self._rule('root')}"]
-        lines += [f"{self._rule(name)}: {body}" for name, body in self._rules.items()]
-        return "\n".join(lines) + "\n"
+        return self._rules
 
-    def _alternatives(self, *, nested: bool) -> str:
+    def _alternatives(self, *, nested: bool) -> Node:
         found = [self._sequence(nested=nested)]
         while self._text.startswith("|", self._at):
             self._at += 1
             self._skip(lines=True)
             found.append(self._sequence(nested=nested))
-        return " | ".join(found)
+        return found[0] if len(found) == 1 else Choice(tuple(found))
 
-    def _sequence(self, *, nested: bool) -> str:
-        items: list[str] = []
+    def _sequence(self, *, nested: bool) -> Node:
+        items: list[Node] = []
         while (item := self._item()) is not None:
             self._skip(lines=nested)
             items.append(self._repeated(item))
             self._skip(lines=nested)
-        return " ".join(items) or '""'
+        return items[0] if len(items) == 1 else Series(tuple(items))
 
-    def _item(self) -> str | None:
+    def _item(self) -> Node | None:
         char = self._text[self._at : self._at + 1]
         match char:
             case '"':
@@ -83,50 +95,64 @@ class _Reader:
                 return self._class()
             case ".":
                 self._at += 1
-                return r"/[\x{0}-\x{10FFFF}]/"
+                return Chars(r"[\x{0}-\x{10FFFF}]", lead_bytes([], negated=True))
             case "(":
                 self._at += 1
                 self._skip(lines=True)
                 inner = self._alternatives(nested=True)
                 self._skip(lines=True)
                 self._expect(")")
-                return f"({inner})"
+                return inner
             case _ if _NAME.match(char):
-                return self._rule(self._name())
+                name = self._name()
+                self._named[name] = None
+                return Named(name)
             case "" | "\n" | "\r" | "|" | ")":
                 pass
             case _:
                 self._refuse(f"{char!r} is not expected here")
         return None
 
-    def _repeated(self, item: str) -> str:
-        while True:
-            char = self._text[self._at : self._at + 1]
-            if char and char in "*+?":
-                self._at += 1
-                item = f"({item}){char}"
-            elif found := _REPEAT.match(self._text, self._at):
-                self._at = found.end()
-                least, upto, most = found.groups()
-                if upto and most and int(most) < int(least):
-                    self._refuse(f"{found[0]} repeats at least more often than at most")
-                item = f"({item}){{{least}{',' if upto else ''}{most or ''}}}"
-            else:
-                return item
+    def _repeated(self, item: Node) -> Node:
+        for count in itertools.count(1):
+            found = self._quantifier()
+            if found is None:
+                break
+            if count > _MOST_QUANTIFIERS:
+                self._refuse("too many repetitions of repetitions")
+            item = EMPTY if found[1] == 0 else Repeat(item, *found)
+        return item
 
-    def _literal(self) -> str:
+    def _quantifier(self) -> tuple[int, int | None] | None:
+        """Read how often the item before is repeated, at least and at most; None when it stands once."""
+        char = self._text[self._at : self._at + 1]
+        if char and char in "*+?":
+            self._at += 1
+            return int(char == "+"), 1 if char == "?" else None
+        found = _REPEAT.match(self._text, self._at)
+        if found is None:
+            return None
+        self._at = found.end()
+        least, upto, most = found.groups()
+        if upto and most and int(most) < int(least):
+            self._refuse(f"{found[0]} repeats at least more often than at most")
+        return int(least), int(most) if most else None if upto else int(least)
+
+    def _literal(self) -> Node:
         self._at += 1
-        chars: list[str] = []
+        chars: list[Node] = []
         while not self._text.startswith('"', self._at):
-            chars.append(f"/{_code(self._char())}/")
+            char = self._char()
+            chars.append(Chars(_code(char), lead_bytes([(ord(char), ord(char))])))
         self._at += 1
-        return f"({' '.join(chars)})" if chars else '""'
+        return chars[0] if len(chars) == 1 else Series(tuple(chars))
 
-    def _class(self) -> str:
+    def _class(self) -> Node:
         self._at += 1
         negated = self._text.startswith("^", self._at)
         self._at += negated
         members = ""
+        ranges: list[tuple[int, int]] = []
         while not self._text.startswith("]", self._at):
             first = last = self._char()
             if self._text.startswith("-", self._at) and not self._text.startswith("]", self._at + 1):
@@ -134,11 +160,12 @@ class _Reader:
                 last = self._char()
             if last < first:
                 self._refuse(f"the range {first!r}-{last!r} runs backwards")
+            ranges.append((ord(first), ord(last)))
             members += _code(first) if first == last else f"{_code(first)}-{_code(last)}"
         self._at += 1
         if not members:
             self._refuse("a class without characters matches nothing")
-        return f"/[{'^' if negated else ''}{members}]/"
+        return Chars(f"[{'^' if negated else ''}{members}]", lead_bytes(ranges, negated=negated))
 
     def _char(self) -> str:
         char = self._text[self._at : self._at + 1]
@@ -168,9 +195,6 @@ class _Reader:
             self._refuse("a rule's name is expected here")
         self._at = found.end()
         return found[0]
-
-    def _rule(self, name: str) -> str:
-        return f"r{self._numbers.setdefault(name, len(self._numbers))}"
 
     def _skip(self, *, lines: bool) -> None:
         space = (_SPACE if lines else _SPACE_IN_LINE).match(self._text, self._at)

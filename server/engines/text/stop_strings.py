@@ -10,39 +10,56 @@ result does not depend on how the text was cut into pieces:
     "aab"     "aaab"              "a"       yes
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 
-def _borders(stop: str) -> list[int]:
-    """Return for each prefix of `stop` the length of its longest border, as Knuth, Morris and Pratt use it."""
-    borders = [0] * len(stop)
-    length = 0
-    for index in range(1, len(stop)):
-        while length and stop[index] != stop[length]:
-            length = borders[length - 1]
-        if stop[index] == stop[length]:
-            length += 1
-        borders[index] = length
-    return borders
+class _Automaton:
+    """All stop strings at once, as Aho and Corasick search for them: a character costs the same however many there are.
 
+    A state is what of the end of the text begins a stop string, as much as can be. `depth` is how many characters that
+    is, `complete` the length of the longest stop string that ends there, 0 for none.
+    """
 
-class _Matcher:
-    """How much of one stop string the end of the text matches."""
+    def __init__(self, stops: Iterable[str]) -> None:
+        self.depth, self.complete = [0], [0]
+        self._next: list[dict[str, int]] = [{}]
+        self._shorter = [0]
+        for stop in stops:
+            self._add(stop)
+        self._link()
 
-    def __init__(self, stop: str) -> None:
-        self.stop = stop
-        self.matched = 0
-        self._borders = _borders(stop)
+    def advance(self, state: int, char: str) -> int:
+        """Return the state after one more character."""
+        while True:
+            if (found := self._next[state].get(char)) is not None:
+                return found
+            if not state:
+                return 0
+            state = self._shorter[state]
 
-    def advance(self, char: str) -> int:
-        """Take one character and return how many characters match now; the whole length means found."""
-        matched = self.matched
-        while matched and (matched == len(self.stop) or self.stop[matched] != char):
-            matched = self._borders[matched - 1]
-        if self.stop[matched] == char:
-            matched += 1
-        self.matched = matched
-        return matched
+    def _add(self, stop: str) -> None:
+        state = 0
+        for char in stop:
+            following = self._next[state].get(char)
+            if following is None:
+                following = self._next[state][char] = len(self._next)
+                self._next.append({})
+                self._shorter.append(0)
+                self.complete.append(0)
+                self.depth.append(self.depth[state] + 1)
+            state = following
+        self.complete[state] = len(stop)
+
+    def _link(self) -> None:
+        """Find for each state, the short ones first, the longest other one that it ends with."""
+        pending = deque(self._next[0].values())
+        while pending:
+            state = pending.popleft()
+            self.complete[state] = self.complete[state] or self.complete[self._shorter[state]]
+            for char, following in self._next[state].items():
+                self._shorter[following] = self.advance(self._shorter[state], char)
+                pending.append(following)
 
 
 class StopStrings:
@@ -53,9 +70,11 @@ class StopStrings:
 
     def __init__(self, stops: Iterable[str], unnamed: Iterable[str] = ()) -> None:
         named = dict.fromkeys(stop for stop in stops if stop)
+        every = named | dict.fromkeys(stop for stop in unnamed if stop)
         self._named = frozenset(named)
-        self._matchers = [_Matcher(stop) for stop in (named | dict.fromkeys(stop for stop in unnamed if stop))]
-        self._first = frozenset(matcher.stop[0] for matcher in self._matchers)
+        self._first = frozenset(stop[0] for stop in every)
+        self._automaton = _Automaton(every)
+        self._state = 0
         self._held = ""
         self.found = False
         self.which: str | None = None
@@ -66,31 +85,24 @@ class StopStrings:
             return ""
         if not self._held and self._first.isdisjoint(text):
             return text
-        longest = 0
+        automaton, state = self._automaton, self._state
         for index, char in enumerate(text):
-            longest, complete = self._advance(char)
-            if complete:
+            state = automaton.advance(state, char)
+            if complete := automaton.complete[state]:
                 self.found = True
                 whole = self._held + text[: index + 1]
                 self._held = ""
                 stop = whole[-complete:]
                 self.which = stop if stop in self._named else None
                 return whole[:-complete]
+        self._state = state
         whole = self._held + text
-        cut = len(whole) - longest if text else len(whole) - len(self._held)
+        cut = len(whole) - automaton.depth[state]
         self._held = whole[cut:]
         return whole[:cut]
 
     def flush(self) -> str:
         """Return what was held back: the text has ended without completing a stop string."""
         held, self._held = self._held, ""
+        self._state = 0
         return held
-
-    def _advance(self, char: str) -> tuple[int, int]:
-        longest = complete = 0
-        for matcher in self._matchers:
-            matched = matcher.advance(char)
-            longest = max(longest, matched)
-            if matched == len(matcher.stop):
-                complete = max(complete, matched)
-        return longest, complete

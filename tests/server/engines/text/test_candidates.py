@@ -3,9 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from server.engines.text.candidates import NEGLIGIBLE, Cut, Row, largest, shortlist
+from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, largest, survey
+from server.engines.text.candidates import shortlist as listed
 
 SIZE = 20_000
+
+
+def shortlist(row: Row, cut: Cut) -> tuple[float, Ids | None]:
+    seen = survey(row)
+    return seen.peak, listed(seen, cut)
 
 
 def peaked(seed: int = 1) -> Row:
@@ -129,9 +135,47 @@ def test_small_vocabularies_are_not_worth_it() -> None:
 
 
 @pytest.mark.parametrize("place", [0, SIZE // 2, SIZE - 1])
-@pytest.mark.parametrize("top_k", [0, 40])
-def test_what_is_no_number_is_told(place: int, top_k: int) -> None:
+@pytest.mark.parametrize("size", [500, SIZE, SIZE + 7])
+def test_what_is_no_number_is_told(place: int, size: int) -> None:
+    row = np.resize(flat(), size)
+    row[place % size] = np.nan
+    assert math.isnan(survey(row).peak)
+
+
+@pytest.mark.parametrize("sigmas", [2.0, 4.0, 8.0])
+def test_many_sigmas_are_applied_too(sigmas: float) -> None:
     row = flat()
-    row[place] = np.nan
-    peak, _ = shortlist(row, Cut(top=top_k))
-    assert math.isnan(peak)
+    _, kept = shortlist(row, Cut(sigmas=sigmas))
+    wide = row.astype(np.float64)
+    assert kept is not None
+    assert np.array_equal(kept, np.flatnonzero(row >= wide.max() - sigmas * wide.std()))
+
+
+@pytest.mark.parametrize("heat", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("share", [1e-6, 0.3, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("size", [500, SIZE, SIZE + 7])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_share_is_that_of_the_fewest_tokens(size: int, share: float, heat: float, scale: float) -> None:
+    row = np.resize(peaked(), size) * np.float32(scale)
+    row[3::7] = -np.inf
+    _, kept = shortlist(row, Cut(share=share, heat=heat))
+    weights = np.exp((row.astype(np.float64) - float(row.max())) / heat)
+    weights /= weights.sum()
+    order = np.argsort(-weights, kind="stable")
+    count = int(np.searchsorted(np.cumsum(weights[order]), share)) + 1
+    if kept is None:  # then the last one is lighter than a 256th of what the largest of all classes weigh together
+        ceilings = np.exp((survey(row).maxima.astype(np.float64) - float(row.max())) / heat)
+        assert weights[order[count - 1]] / weights.max() <= ceilings.sum() / 256 * 1.001
+        return
+    assert (np.diff(kept) > 0).all()
+    # A token at the edge may fall to either side by rounding.
+    assert abs(len(kept) - count) <= 1
+    assert weights[kept].min() >= weights[order[count]]
+
+
+def test_no_list_is_longer_than_it_may_be() -> None:
+    seen = survey(flat())
+    for cut in (Cut(), Cut(below=0.2), Cut(below=3.0)):
+        found = listed(seen, cut, most=50)
+        assert found is None or len(found) <= 50
+    assert listed(seen, Cut(below=0.2)) is not None

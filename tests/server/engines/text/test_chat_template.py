@@ -34,6 +34,8 @@ TALK = [message("system", "Be kind."), message("user", "Hi")]
         ("{{ bos_token }}{{ messages[0].content | trim }}{{ eos_token }}", "<s>Be kind.</s>"),
         ("{{ messages[1] | tojson }}", '{"role": "user", "content": "Hi"}'),
         ("{{ 'x' if strftime_now('%Y') | int > 2000 }}", "x"),
+        ("{% set own = [] %}{% set _ = own.append(1) %}{% set _ = own.pop() %}{{ own | length }}", "0"),
+        ("{% set rest = messages[1:] %}{% set _ = rest.append(1) %}{{ rest | length }}", "2"),
         ("  {% if true %}\n  a\n  {% endif %}\n", "  a\n"),
     ],
 )
@@ -56,6 +58,16 @@ def test_tools_reach_the_template() -> None:
     assert template.knows_tools
     assert template.render(TALK, tools=[{"type": "function", "function": {"name": "add"}}]) == "add"
     assert not ChatTemplate(SIMPLE).knows_tools
+    assert not ChatTemplate("{{ m.tool_calls }}").knows_tools
+
+
+def test_old_templates_get_functions_as_text_and_the_time() -> None:
+    template = ChatTemplate("{{ 'Functions: ' + functions }}{{ datetime | length > 10 }}")
+    assert template.knows_tools
+    function = {"name": "add", "parameters": {}}
+    assert template.render(TALK, tools=[{"type": "function", "function": function}]) == (
+        'Functions: [{"name": "add", "parameters": {}}]True'
+    )
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,43 @@ def test_where_much_is_allowed_the_row_itself_says_so(constraints: Constraints) 
     assert all(row[token] == -np.inf for token in (*WORDS.control_ids.values(), WORDS.end))
 
 
+@pytest.mark.parametrize("pattern", ["[^q]", "[a-c]x", "(.|\\n)*", "b"])
+def test_what_is_allowed_is_told_alike_in_every_way(constraints: Constraints, pattern: str) -> None:
+    mask = constraints.mask(RegexConstraint(pattern=pattern))
+    allowed = mask.allowed()
+    row = logits()
+    ids = mask.restrict(row)
+    assert np.flatnonzero(np.isfinite(row)).tolist() == (
+        list(range(WORDS.size)) if ids is not None else allowed.tolist()
+    )
+    assert ids is None or ids.tolist() == allowed.tolist()
+    assert [token for token in range(WORDS.size) if mask.allows(token)] == allowed.tolist()
+
+
+@pytest.mark.parametrize("size", [62, 63, 64, 65, 127, 128, 200])
+@pytest.mark.parametrize("ends", [True, False])
+def test_masks_fit_vocabularies_of_any_size(size: int, ends: bool) -> None:
+    words = SpelledWords(words=[f"<{number}>" for number in range(size)])
+    words.ends = frozenset({words.size - 1} if ends else ())
+    mask = Constraints(words).mask(RegexConstraint(pattern="(<[0-9]+>)*"))
+    last = words.size - 1 if ends else words.size - 2
+    assert int(mask.allowed()[-1]) == last
+    row = np.zeros(words.size, np.float32)
+    mask.restrict(row)
+    assert mask.allows(last)
+
+
+def test_a_mask_that_was_asked_for_is_made_anew_after_each_token(constraints: Constraints) -> None:
+    mask = constraints.mask(RegexConstraint(pattern="abc"))
+    for letter in "abc":
+        assert allowed_texts(mask) == {letter}
+        mask.accept(ord(letter))
+    again = constraints.mask(RegexConstraint(pattern="abc"))
+    assert allowed_texts(again) == {"a"}
+    assert again.follow("ab")
+    assert allowed_texts(again) == {"c"}
+
+
 def test_control_tokens_are_no_text(constraints: Constraints) -> None:
     mask = constraints.mask(RegexConstraint(pattern=r"(.|\n)*"))
     assert not mask.follow("<|call|>")

@@ -7,7 +7,9 @@ pytest.importorskip("llguidance")
 
 from server.engines.text.chat_template import ChatTemplate, Json
 from server.engines.text.conversation_shape import ConversationShaper, joined_turns, with_system
+from server.engines.text.tool_formats.base import Call, ToolFormat
 from server.engines.text.tool_formats.generic import GENERIC
+from server.engines.text.tool_formats.python_calls import LFM2
 
 HEAD = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}[{{ m.role }}]"
 TAIL = "{% endfor %}"
@@ -36,6 +38,15 @@ TURNS = (
     "{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 )
 
+ONE_CALL = TAKES_VALUES.replace(
+    CALLS, CALLS + "{% if m.tool_calls | length > 1 %}{{ raise_exception('one call at a time') }}{% endif %}"
+)
+SILENT_CALLS = TAKES_VALUES.replace(
+    CALLS, "{% if m.tool_calls and m.content %}{{ raise_exception('no words with calls') }}{% endif %}" + CALLS
+)
+WRITES_NONE = TAKES_VALUES.replace("{{ m.content }}", "{{ m.content | string }}")
+KNOWS_RESULTS = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" + NO_CALLS
+
 TOOL: Json = {"type": "function", "function": {"name": "look", "description": "see", "parameters": {"type": "object"}}}
 
 
@@ -50,9 +61,26 @@ CONVERSATION: list[Json] = [
 ]
 
 
-def rendered(source: str, conversation: list[Json] = CONVERSATION, tools: tuple[Json, ...] = ()) -> str:
+BUSY: list[Json] = [
+    {"role": "user", "content": "hi"},
+    {
+        "role": "assistant",
+        "content": "I look.",
+        "tool_calls": [call("look", {"a": "b"}, "call_1"), call("look", {"c": "d"}, "call_2")],
+    },
+    {"role": "tool", "content": "sunny", "tool_call_id": "call_1", "name": "look"},
+    {"role": "tool", "content": "cold", "tool_call_id": "call_2", "name": "look"},
+]
+
+
+def rendered(
+    source: str,
+    conversation: list[Json] = CONVERSATION,
+    tools: tuple[Json, ...] = (),
+    form: ToolFormat = GENERIC,
+) -> str:
     template = ChatTemplate(source)
-    messages, shown = ConversationShaper(template, GENERIC).shaped(conversation, list(tools))
+    messages, shown = ConversationShaper(template, form).shaped(conversation, list(tools))
     return template.render(messages, tools=shown)
 
 
@@ -71,6 +99,54 @@ def rendered(source: str, conversation: list[Json] = CONVERSATION, tools: tuple[
 )
 def test_calls_and_results_are_shown_in_whatever_shape_the_template_takes(source: str, expected: str) -> None:
     assert expected in rendered(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            TAKES_VALUES,
+            '[assistant]I look.call_1:look{"a": "b"}call_2:look{"c": "d"}[tool]call_1=sunny[tool]call_2=cold',
+        ),
+        (
+            ONE_CALL,
+            '[assistant]I look.call_1:look{"a": "b"}[tool]call_1=sunny'
+            '[assistant]call_2:look{"c": "d"}[tool]call_2=cold',
+        ),
+        (
+            SILENT_CALLS,
+            '[assistant]I look.[assistant]call_1:look{"a": "b"}call_2:look{"c": "d"}'
+            "[tool]call_1=sunny[tool]call_2=cold",
+        ),
+    ],
+)
+def test_calls_take_as_many_turns_as_the_template_needs_for_them(source: str, expected: str) -> None:
+    assert expected in rendered(source, BUSY)
+
+
+def test_content_that_is_none_is_not_written_out() -> None:
+    assert "None" not in rendered(WRITES_NONE)
+
+
+def test_calls_that_a_template_does_not_show_are_written_as_the_model_writes_them() -> None:
+    text = rendered(KNOWS_RESULTS, BUSY, (TOOL,), LFM2)
+    assert (
+        "[assistant]I look.\n<|tool_call_start|>[look(a='b'), look(c='d')]<|tool_call_end|>[tool]sunny[tool]cold"
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{% for m in messages %}{{ m.reasoning_content }}{% endfor %}", "hm"),
+        ("{% for m in messages %}{{ m['reasoning'] }}{% endfor %}", "hm"),
+        ("{% for m in messages %}{{ m.get('thinking', '') }}{% endfor %}", "hm"),
+        ("{% for m in messages %}{{ m.content }} after reasoning{% endfor %}", "yes after reasoning"),
+    ],
+)
+def test_thoughts_are_given_by_the_name_that_the_template_has_for_them(source: str, expected: str) -> None:
+    assert rendered(source, [{"role": "assistant", "content": "yes", "reasoning_content": "hm"}]) == expected
 
 
 @pytest.mark.parametrize("source", [TAKES_VALUES, TAKES_TEXT, WANTS_NONE, SHORT_IDS, NO_CALLS])
@@ -93,7 +169,7 @@ def test_tools_are_told_in_the_system_message_where_the_template_has_no_place_fo
         text = rendered(NO_CALLS, conversation, (TOOL,))
         assert text.startswith("[system]")
         assert json.dumps(TOOL["function"]) in text
-        assert GENERIC.example in text
+        assert GENERIC.written([Call("name", {"argument": "value"})]) in text
     assert "Be kind." in text
     assert "[system]" not in rendered(TAKES_VALUES, [CONVERSATION[0]], (TOOL,))
 

@@ -6,6 +6,7 @@ import pytest
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
+from server.core.models import TextSettings  # noqa: E402
 from server.engines.text.dry import BreakerTable, DryWindow  # noqa: E402
 from server.engines.text.native import Model  # noqa: E402
 from server.engines.text.native_log import LogTap  # noqa: E402
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.llama
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vocabulary]:
     log = LogTap()
-    model = Model(tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf"), 0, lambda _: None, log)
+    model = Model(tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf"), TextSettings(), lambda _: None, log)
     yield Vocabulary(model)
     model.close()
     log.close()

@@ -80,6 +80,7 @@ def test_the_language_is_that_of_the_grammar(
         'root ::= "a"{3,1}',
         "root ::= *",
         "root ::= &",
+        'root ::= "a"' + "*" * 1000,
     ],
 )
 def test_what_is_no_grammar_is_refused_with_its_line(grammar: str) -> None:

@@ -2,14 +2,16 @@
 
 import random
 
-import numpy as np
 import pytest
 
-from server.engines.text.lookup import SHORTEST_MATCH, guess
+from server.engines.text.lookup import LONGEST_MATCH, MOST_PLACES, SHORTEST_MATCH, Lookup
 
 
-def ids(text: str) -> np.ndarray:
-    return np.array([ord(letter) for letter in text], np.int32)
+def guess(text: str, count: int) -> str | None:
+    lookup = Lookup()
+    lookup.extend(map(ord, text))
+    found = lookup.guess(count)
+    return None if found is None else "".join(map(chr, found))
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,45 @@ def ids(text: str) -> np.ndarray:
     ],
 )
 def test_guesses(text: str, count: int, expected: str | None) -> None:
-    found = guess(ids(text), count)
-    assert (None if found is None else "".join(map(chr, found))) == expected
+    assert guess(text, count) == expected
+
+
+def test_the_text_may_come_piece_by_piece() -> None:
+    source = random.Random(5)
+    for _ in range(50):
+        text = "".join(source.choice("abc") for _ in range(60))
+        lookup = Lookup()
+        for place, letter in enumerate(text):
+            lookup.extend([ord(letter)])
+            found = lookup.guess(6)
+            assert (None if found is None else "".join(map(chr, found))) == guess(text[: place + 1], 6)
+        assert len(lookup) == len(text)
+
+
+def test_what_was_long_ago_is_found() -> None:
+    assert guess("abcX" + "-" * 100_000 + "abc", 1) == "X"
+
+
+def test_only_the_latest_places_are_looked_at() -> None:
+    """Far more often than that the same three letters say little."""
+    many = "".join(f"{chr(500 + number)}abc" for number in range(MOST_PLACES))
+    assert guess("1abcX" + many[:-4] + "1abc", 1) == "X"
+    assert guess("1abcX" + many + "1abc", 1) == "1"
+
+
+def test_pictures_are_not_guessed() -> None:
+    lookup = Lookup()
+    lookup.extend([1, 2, 3, -7, -8, 1, 2, 3])
+    assert lookup.guess(2) is None
+    lookup.extend([-7, -8, 1])
+    found = lookup.guess(2)
+    assert found is not None
+    assert found == [2, 3]
+
+
+def test_a_long_agreement_ends_the_search() -> None:
+    text = "".join(chr(200 + number) for number in range(LONGEST_MATCH))
+    assert guess(f"{text}X{text}Y{text}", 1) == "Y"
 
 
 def test_a_guess_is_what_followed_the_longest_agreement() -> None:
@@ -50,7 +89,7 @@ def test_a_guess_is_what_followed_the_longest_agreement() -> None:
             for place in range(len(text) - 1)
         }
         good = {place: min(length, 16) for place, length in agreement.items() if length >= SHORTEST_MATCH}
-        guessed = guess(ids(text), 5)
+        guessed = guess(text, 5)
         assert (guessed is None) == (not good)
         if guessed is not None:
             found += 1
@@ -58,5 +97,5 @@ def test_a_guess_is_what_followed_the_longest_agreement() -> None:
             going_on = text
             for step in range(5):
                 going_on += going_on[best + 1 + step]
-            assert "".join(map(chr, guessed)) == going_on[-5:]
+            assert guessed == going_on[-5:]
     assert found > 100

@@ -73,6 +73,17 @@ def test_without_a_promise_only_calls_are_held_and_only_from_their_mark_on() -> 
     assert made.call_mask.is_complete
 
 
+def test_calls_in_one_section_are_held_together() -> None:
+    """A second call could not follow the end of the section."""
+    one, two = '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}', ', {"name": "g", "arguments": {}}'
+    many = plan("[TOOL_CALLS] [", tools=TOOLS).call_mask
+    assert many is not None
+    assert many.copy().follow(f"{one}{two}]") and many.copy().follow(f"{one}]")
+    single = plan("[TOOL_CALLS] [", tools=TOOLS, parallel_tools=False).call_mask
+    assert single is not None
+    assert not single.copy().follow(f"{one}{two}]") and single.copy().follow(f"{one}]")
+
+
 def test_a_schema_that_cannot_be_promised_is_refused_only_where_it_was_promised() -> None:
     tools = (Tool(name="f", parameters='{"type": "object", "properties": {"a": {"uniqueItems": true}}}'),)
     assert plan(HERMES, tools=tools).call_mask is not None

@@ -71,6 +71,16 @@ def test_random_texts_do_not_depend_on_the_pieces() -> None:
         assert fed(stops, pieces) == expected
 
 
+def test_hundreds_of_strings_are_found_as_few_are() -> None:
+    choice = random.Random(8)
+    for _ in range(40):
+        text = "".join(choice.choices("abc", k=300))
+        stops = tuple("".join(choice.choices("abc", k=choice.randint(5, 9))) for _ in range(300))
+        ends = [(text.find(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
+        expected = (text[: sum(min(ends))], True) if ends else (text, False)
+        assert fed(stops, [text[at : at + 3] for at in range(0, len(text), 3)]) == expected
+
+
 def test_the_string_that_was_found_is_named_unless_nobody_asked_for_it() -> None:
     stops = StopStrings(("END", "x"), unnamed=("User:", "x"))
     assert stops.which is None

@@ -10,7 +10,8 @@ from server.core.text import SamplingParams
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
-from server.engines.text.candidates import NEGLIGIBLE, Cut, Row, shortlist  # noqa: E402
+from server.engines.text.array_sampling import ArrayChain  # noqa: E402
+from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, shortlist, survey  # noqa: E402
 from server.engines.text.sampling_values import Chain, resolve  # noqa: E402
 from server.engines.text.token_sampling import (  # noqa: E402
     NOTHING_ALLOWED,
@@ -195,9 +196,8 @@ def test_arrays_give_every_token_the_probability_of_the_native_chain(name: str, 
     chain = chain_of(CHAINS[name])
     made = sampler(CHAINS[name])
     made.accept(USED)
-    ours = made._arrays.__class__(
-        chain, chain.order, 1, {key: window.apply for key, window in made._windows.items()}
-    ).probabilities(ROWS[row_name].copy(), SIZE)
+    touches = {key: window.apply for key, window in made._windows.items()}
+    ours = ArrayChain(chain, 1, touches).probabilities(ROWS[row_name].copy(), chain.order, SIZE)
     made.close()
     native = native_probabilities(chain, ROWS[row_name])
     assert abs(ours.sum() - 1) < 1e-6
@@ -242,7 +242,7 @@ def test_mirostat_draws_with_the_surprise_of_the_native_one(version: int, row_na
 def test_what_the_cut_leaves_out_is_never_missed(name: str, row_name: str) -> None:
     chain, logits = chain_of(CHAINS[name]), ROWS[row_name]
     cut = cut_of(chain, chain.order)
-    _, ids = shortlist(logits, cut)
+    ids = shortlist(survey(logits), cut)
     if ids is not None:
         missed = native_probabilities(chain, logits)
         missed[ids] = 0
@@ -253,10 +253,14 @@ def test_what_the_cut_leaves_out_is_never_missed(name: str, row_name: str) -> No
     ("params", "cut"),
     [
         (SamplingParams(), Cut(top=40)),
-        (SamplingParams(top_k=0), Cut()),
+        (SamplingParams(top_k=0), Cut(share=0.95)),
         (SamplingParams(top_k=0, top_p=1.0), Cut(below=-math.log(0.05))),
         (SamplingParams(**OFF, temperature=2.0), Cut(heat=2.0)),
-        (SamplingParams(**(OFF | {"top_p": 0.9}), temperature=2.0), Cut()),
+        (SamplingParams(**(OFF | {"top_p": 0.9}), temperature=2.0), Cut(share=0.9)),
+        (SamplingParams(top_p=0.9, temperature=2.0, samplers=("temperature", "top_p")), Cut(share=0.9, heat=2.0)),
+        (SamplingParams(**(OFF | {"top_p": 0.9}), min_keep=2), Cut(keep=2)),
+        (SamplingParams(top_p=0.9, dynatemp_range=0.5, samplers=("temperature", "top_p")), Cut(heat=1.3)),
+        (SamplingParams(**(OFF | {"top_p": 0.9}), typical_p=0.5), Cut(light=NEGLIGIBLE * 0.5)),
         (SamplingParams(**(OFF | {"top_p": 0.9999999}), temperature=2.0), Cut(heat=2.0)),
         (SamplingParams(**OFF, temperature=1.0, dynatemp_range=0.5), Cut(heat=1.5)),
         (SamplingParams(**OFF, xtc_probability=0.5), Cut(light=NEGLIGIBLE * 0.1)),
@@ -272,6 +276,51 @@ def test_what_the_cut_leaves_out_is_never_missed(name: str, row_name: str) -> No
 def test_how_far_a_row_may_be_cut(params: SamplingParams, cut: Cut) -> None:
     chain = chain_of(params)
     assert cut_of(chain, chain.order) == cut
+
+
+class Only:
+    """A mask that allows some tokens, and tells them one way or the other."""
+
+    def __init__(self, ids: list[int], *, listed: bool) -> None:
+        self._ids, self._listed = ids, listed
+        self.asked = 0
+
+    def restrict(self, row: Row) -> Ids | None:
+        self.asked += 1
+        if self._listed:
+            return np.array(self._ids)
+        kept = row[self._ids].copy()
+        row[:] = -np.inf
+        row[self._ids] = kept
+        return None
+
+    def allows(self, token: int) -> bool:
+        return token in self._ids
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_mask_is_obeyed_by_greedy_and_drawn_choices(listed: bool) -> None:
+    logits = row(9)
+    order = np.argsort(-logits)
+    few, many = sorted(int(i) for i in order[5:25]), sorted(int(i) for i in order[3:2900])
+    for ids in (few, many):
+        for params in (SamplingParams(temperature=0), SamplingParams(**OFF, temperature=3.0), SamplingParams()):
+            made = sampler(params)
+            made.mask = Only(ids, listed=listed)
+            drawn = {made.choose(logits.copy()) for _ in range(40)}
+            assert drawn <= set(ids)
+            if params.temperature == 0:
+                assert drawn == {ids[int(logits[ids].argmax())]}
+            made.close()
+
+
+def test_where_the_largest_is_allowed_a_greedy_choice_asks_for_nothing_else() -> None:
+    logits = row(9)
+    best = int(logits.argmax())
+    made = sampler(SamplingParams(temperature=0))
+    made.mask = mask = Only([1, best, 2500], listed=True)
+    assert made.choose(logits.copy()) == best
+    assert mask.asked == 0
 
 
 def test_late_penalties_know_the_tokens_of_a_cut_row() -> None:

@@ -29,6 +29,22 @@ TABLE: list[tuple[str, ToolFormat]] = [
     ("<TOOLCALL>[ ]</TOOLCALL>", choice.NEMOTRON),
     ("<tool_calls>[ ]</tool_calls>", choice.APRIEL),
     ('<|START_ACTION|>[{"tool_name": x}]', choice.COMMAND_R7B),
+    ('<|START_ACTION|>[{"tool_name": x}] <|START_TEXT|>', choice.NORTH_MINI),
+    ('"tool_name" Action: `directly-answer`', choice.COMMAND_R_PLUS),
+    ("<|tools_prefix|>[", choice.APERTUS),
+    ("the function call role <|role_sep|> <|message_sep|> <|function_call|>", choice.GIGACHAT_31),
+    ("the function call role <|role_sep|> <|message_sep|>", choice.GIGACHAT_3),
+    ("formatted as functools[{", choice.FIREFUNCTION),
+    ("<|tool_list_start|>", choice.LFM2),
+    ("<|tool_call_start|>[", choice.LFM2),
+    ("dsml_token = '\uff5cDSML\uff5c' function_calls>", choice.DSML_V32),
+    ("dsml_token = '\uff5cDSML\uff5c' tool_calls>", choice.DSML_V4),
+    ("<atem:invoke name= to=self<|message|>", choice.MUSE),
+    ("]<]minimax[>[ <tool_call> <invoke name=", choice.MINIMAX_M3),
+    ("{% set HYTK = ':opensource' %} <tool_sep{}> <arg_key{}>", choice.HY_3),
+    ("<|open|> <|sep|> <|close|>", choice.KIMI_K3),
+    ("<|tool_call:args|>", choice.SOLAR),
+    ('<function name="x"><param name="y">', choice.MINICPM_5),
 ]
 
 

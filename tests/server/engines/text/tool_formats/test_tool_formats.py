@@ -11,19 +11,50 @@ from server.core.errors import InvalidValue
 from server.core.text import Tool
 from server.engines.text.constraints import Constraints
 from server.engines.text.landing import Landing, single_characters
-from server.engines.text.tool_formats.base import ToolFormat
-from server.engines.text.tool_formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V31, KIMI_K2
-from server.engines.text.tool_formats.functionary import FUNCTIONARY_V31, FUNCTIONARY_V32
-from server.engines.text.tool_formats.gemma import FUNCTION_GEMMA, GEMMA_4
-from server.engines.text.tool_formats.generic import GENERIC
-from server.engines.text.tool_formats.harmony import HARMONY
-from server.engines.text.tool_formats.hermes import HERMES
+from server.engines.text.tool_formats import choice
+from server.engines.text.tool_formats.base import Call, ToolFormat
+from server.engines.text.tool_formats.choice import (
+    APERTUS,
+    APRIEL,
+    COMMAND_R7B,
+    COMMAND_R_PLUS,
+    DEEPSEEK_V3,
+    DEEPSEEK_V31,
+    DSML_V4,
+    DSML_V32,
+    FIREFUNCTION,
+    FUNCTION_GEMMA,
+    FUNCTIONARY_V31,
+    FUNCTIONARY_V32,
+    GEMMA_4,
+    GENERIC,
+    GIGACHAT_3,
+    GIGACHAT_31,
+    GLM,
+    GRANITE,
+    HARMONY,
+    HERMES,
+    HY_3,
+    KIMI_K2,
+    KIMI_K3,
+    LFM2,
+    LLAMA3_JSON,
+    MINICPM_5,
+    MINIMAX_M1,
+    MINIMAX_M2,
+    MINIMAX_M3,
+    MISTRAL_ARGS,
+    MISTRAL_LIST,
+    MUSE,
+    NEMOTRON,
+    NORTH_MINI,
+    PHI4_MINI,
+    QWEN3_CODER,
+    SEED_OSS,
+    SOLAR,
+)
 from server.engines.text.tool_formats.lark import LarkWriter
-from server.engines.text.tool_formats.listed import APRIEL, COMMAND_R7B, GRANITE, MINIMAX_M1, NEMOTRON, PHI4_MINI
-from server.engines.text.tool_formats.llama3_json import LLAMA3_JSON
-from server.engines.text.tool_formats.mistral import MISTRAL_ARGS, MISTRAL_LIST
 from server.engines.text.tool_formats.pieces import CallArguments, CallBegin, Piece
-from server.engines.text.tool_formats.qwen3_coder import GLM, MINIMAX_M2, QWEN3_CODER, SEED_OSS
 from tests.support.parsing import STEPS, Short, feed, short
 from tests.support.spelled_words import SpelledWords
 
@@ -157,13 +188,116 @@ READ: list[tuple[ToolFormat, str, Short]] = [
         f'<|START_ACTION|>[\n {{"tool_call_id": "0", "tool_name": "look", "parameters": {A}}}\n]<|END_ACTION|>',
         [CALL],
     ),
+    (COMMAND_R7B, "<|START_RESPONSE|>It is <b>.<|END_RESPONSE|>", ["It is <b>."]),
+    (NORTH_MINI, "<|START_TEXT|>It is <|so|>.<|END_TEXT|>", ["It is <|so|>."]),
+    (
+        COMMAND_R_PLUS,
+        f'I look.\nAction:\n```json\n[\n {{\n "tool_name": "look",\n "parameters": {A}\n }}\n]```',
+        ["I look.", CALL],
+    ),
+    (APERTUS, f'ok<|tools_prefix|>[{{"look": {A}}}, {{"stop": {{}}}}]<|tools_suffix|>', ["ok", CALL, STOP]),
+    (FIREFUNCTION, f' functools[{{"name": "look", "arguments": {A}}}]', [CALL]),
+    (GIGACHAT_31, f'ok<|function_call|>{{"name": "look", "arguments": {A}}}', ["ok", CALL]),
+    (
+        GIGACHAT_3,
+        f'ok<|message_sep|>\n\nfunction call<|role_sep|>\n{{"name": "look", "arguments": {A}}}',
+        ["ok", CALL],
+    ),
+    (
+        LFM2,
+        """ok<|tool_call_start|>[look(city='Par"is <x>', days=3), stop()]<|tool_call_end|>""",
+        ["ok", CALL, STOP],
+    ),
+    (
+        LFM2,
+        r"""<|tool_call_start|>[look(city="\d \ud83d\ude00", days=[true, null, -1, {"a": False}])]<|tool_call_end|>""",
+        [("look", '{"city": "\\\\d \U0001f600", "days": [true, null, -1, {"a": false}]}')],
+    ),
+    (
+        DSML_V32,
+        'hm\n\n<{b}DSML{b}function_calls>\n<{b}DSML{b}invoke name="look">\n'
+        '<{b}DSML{b}parameter name="city" string="true">Par"is <x></{b}DSML{b}parameter>\n'
+        '<{b}DSML{b}parameter name="days" string="false">3</{b}DSML{b}parameter>\n</{b}DSML{b}invoke>\n'
+        '<{b}DSML{b}invoke name="stop">\n</{b}DSML{b}invoke>\n</{b}DSML{b}function_calls>'.replace("{b}", B),
+        ["hm", CALL, STOP],
+    ),
+    (
+        DSML_V4,
+        '<{b}DSML{b}tool_calls>\n<{b}DSML{b}invoke name="look">\n'
+        '<{b}DSML{b}parameter name="other" string="true">3</{b}DSML{b}parameter>\n'
+        '<{b}DSML{b}parameter name="more" string="false">[3]</{b}DSML{b}parameter>\n'
+        "</{b}DSML{b}invoke>\n</{b}DSML{b}tool_calls>".replace("{b}", B),
+        [("look", '{"other": "3", "more": [3]}')],
+    ),
+    (
+        MUSE,
+        " to=user<|message|>wait<|eom|><|start|>assistant to=look<|message|><atem:function_calls>\n"
+        '<atem:invoke name="look">\n<atem:parameter name="city">Par"is <x></atem:parameter>\n'
+        '<atem:parameter name="days">3</atem:parameter>\n</atem:invoke>\n</atem:function_calls><|eom|>'
+        '<|start|>assistant to=stop<|message|><atem:function_calls>\n<atem:invoke name="stop">\n</atem:invoke>\n'
+        "</atem:function_calls><|eot|>",
+        ["wait", CALL, STOP],
+    ),
+    (
+        MINIMAX_M3,
+        'ok#<tool_call>\n#<invoke name="look">#<city>Par"is <x>#</city>#<days>3#</days>#</invoke>\n'
+        '#<invoke name="stop">#</invoke>\n#</tool_call>'.replace("#", "]<]minimax[>["),
+        ["ok", CALL, STOP],
+    ),
+    (
+        MINIMAX_M3,
+        '#<tool_call>\n#<invoke name="look">#<list>#<item>#<a>1#</a>#</item>#<item>x#</item>#</list>#</invoke>\n'
+        "#</tool_call>".replace("#", "]<]minimax[>["),
+        [("look", '{"list": [{"a": 1}, "x"]}')],
+    ),
+    (
+        HY_3,
+        'ok<tool_calls:o>\n<tool_call:o>look<tool_sep:o>\n<arg_key:o>city</arg_key:o>\n<arg_value:o>Par"is <x>'
+        "</arg_value:o>\n<arg_key:o>days</arg_key:o>\n<arg_value:o>3</arg_value:o>\n</tool_call:o>\n"
+        "<tool_call:o>stop<tool_sep:o>\n</tool_call:o>\n</tool_calls:o>".replace(":o", ":opensource"),
+        ["ok", CALL, STOP],
+    ),
+    (
+        KIMI_K3,
+        "<|open|>response<|sep|>ok<|close|>response<|sep|><|open|>tools<|sep|>"
+        '<|open|>call tool="look" index="1"<|sep|><|open|>argument key="city" type="string"<|sep|>Par"is <x>'
+        '<|close|>argument<|sep|><|open|>argument key="days" type="number"<|sep|>3<|close|>argument<|sep|>'
+        '<|close|>call<|sep|><|open|>call tool="stop" index="2"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>'
+        "<|close|>message<|sep|>",
+        ["ok", CALL, STOP],
+    ),
+    (
+        SOLAR,
+        f"<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>look<|tool_call:args|>{A}<|tool_call:end|>"
+        "<|tool_call:begin|>f<|tool_call:name|>stop<|tool_call:args|>{}<|tool_call:end|><|calls|>",
+        [CALL, STOP],
+    ),
+    (SOLAR, "<|content|>It is so.<|end|>", ["It is so."]),
+    (
+        MINICPM_5,
+        'ok<function name="look"><param name="city"><![CDATA[Par"is <x>]]></param><param name="days">3</param>'
+        '</function>\n<function name="stop"></function>',
+        ["ok", CALL, STOP],
+    ),
+    (
+        MINICPM_5,
+        '<function name="look"><param name="city"><![CDATA[a</param>]]\n]]></param></function>',
+        [("look", '{"city": "a</param>]]\\n"}')],
+    ),
+    (
+        HERMES,
+        r'<tool_call>{"name": "st\ud800op", "arguments": {"a": "\ud800"}}</tool_call>',
+        [("st?op", r'{"a": "\ud800"}')],
+    ),
 ]
 
 ALL = [
     *(HERMES, LLAMA3_JSON, MISTRAL_LIST, MISTRAL_ARGS, DEEPSEEK_V3, DEEPSEEK_V31, KIMI_K2, HARMONY, QWEN3_CODER),
     *(SEED_OSS, MINIMAX_M2, GLM, GEMMA_4, FUNCTION_GEMMA, FUNCTIONARY_V31, FUNCTIONARY_V32, GENERIC, GRANITE),
-    *(PHI4_MINI, NEMOTRON, APRIEL, MINIMAX_M1, COMMAND_R7B),
+    *(PHI4_MINI, NEMOTRON, APRIEL, MINIMAX_M1, COMMAND_R7B, NORTH_MINI, COMMAND_R_PLUS, APERTUS, FIREFUNCTION),
+    *(GIGACHAT_31, GIGACHAT_3, LFM2, DSML_V32, DSML_V4, MUSE, MINIMAX_M3, HY_3, KIMI_K3, SOLAR, MINICPM_5),
 ]
+NAMES = {id(form): name for name, form in vars(choice).items() if name.isupper()}
 
 MALFORMED: list[tuple[ToolFormat, str]] = [
     (HERMES, "<tool_call>\nnot json\n</tool_call> and more"),
@@ -224,10 +358,12 @@ def test_arguments_come_bit_by_bit_when_they_may(form: ToolFormat) -> None:
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize("form", ALL)
+@pytest.mark.parametrize("form", ALL, ids=lambda form: NAMES.get(id(form)))
 def test_what_the_grammar_admits_the_parser_reads(form: ToolFormat, many: bool) -> None:
     """Go through the grammar by the shortest way and let the parser read what comes out."""
-    words = SpelledWords(words=[B, S], control=["[TOOL_CALLS]", "<|channel|>", "<|message|>", "<|python_tag|>"])
+    words = SpelledWords(
+        words=[B, S], control=["[TOOL_CALLS]", "<|channel|>", "<|message|>", "<|python_tag|>", "<|close|>"]
+    )
     write = LarkWriter(words.control_ids)
     constraints = Constraints(words)
     mask = constraints.lark_mask(write.grammar(form.calls(write, TOOLS[:1], many=many)), "tools")
@@ -242,20 +378,41 @@ def test_what_the_grammar_admits_the_parser_reads(form: ToolFormat, many: bool) 
     assert isinstance(json.loads(arguments)["city"], str)
 
 
-@pytest.mark.parametrize("form", ALL)
+LFM2_IN_JSON = (
+    """<|tool_call_start|>[look(city="Par\\"is, the 'old' one", days=-3, unit="F"), look(city="x")]<|tool_call_end|>"""
+)
+WRITTEN = [Call("look", {"city": "Par\"is, the 'old' one", "days": -3, "unit": "F"}), Call("look", {"city": "x"})]
+
+
+@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parametrize("form", ALL, ids=lambda form: NAMES.get(id(form)))
+def test_what_is_written_for_a_model_is_what_the_grammar_admits_and_the_parser_reads(
+    form: ToolFormat, control: bool
+) -> None:
+    calls = WRITTEN[:1] if form is HARMONY else WRITTEN  # gpt-oss is held to one call a turn
+    marks = {mark for text in form.marks for mark in re.findall(r"<\|[^<>]*\|>|\[[A-Z_]+\]", text)}
+    words = SpelledWords(words=[B, S], control=sorted(marks) if control else ())
+    write = LarkWriter(words.control_ids)
+    mask = Constraints(words).lark_mask(write.grammar(form.calls(write, TOOLS, many=len(calls) > 1)), "tools")
+    text = form.written(calls)
+    assert mask.follow(LFM2_IN_JSON if form is LFM2 else text)
+    assert mask.may_end
+    for step in STEPS:
+        read = short(feed(form.parser(TOOLS, streams=False), text, step))
+        assert [(name, json.loads(arguments)) for name, arguments in read] == [tuple(call) for call in calls]
+
+
+@pytest.mark.parametrize("form", ALL, ids=lambda form: NAMES.get(id(form)))
 def test_the_trigger_stands_where_the_grammar_begins(form: ToolFormat) -> None:
-    if form in (GEMMA_4, FUNCTION_GEMMA):
-        assert form.trigger.search(form.example) is None
-        return
-    found = form.trigger.search("name\n" if form is FUNCTIONARY_V32 else form.example)
+    written = form.written([Call("name", {"argument": 1})])
+    found = form.trigger.search(written)
     assert found is not None
     begun = found.string[found.start("call") if "call" in found.re.groupindex else found.start() :]
     write = LarkWriter({})
     tools = (Tool(name="name"),)
-    mask = Constraints(SpelledWords()).lark_mask(write.grammar(form.calls(write, tools, many=False)), "tools")
-    ascii_only = "".join(char for char in begun if ord(char) < 128)
-    if ascii_only == begun:
-        assert mask.follow(begun[: len(found[0])])
+    words = SpelledWords(words=[B, S])
+    mask = Constraints(words).lark_mask(write.grammar(form.calls(write, tools, many=False)), "tools")
+    assert mask.follow(begun[: found.end() - found.start()])
 
 
 def test_a_tagged_format_needs_a_plain_object() -> None:
