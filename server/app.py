@@ -135,8 +135,15 @@ def make_catalog(config: Config, hashes: HashCache | None = None) -> Catalog:
         [Path(folder).expanduser() for folder in config.models.folders],
         hashes=hashes or HashCache(),
         aliases=config.models.aliases,
+        projectors=chosen_projectors(config),
         allow_pickle=config.image.allow_pickle,
     )
+
+
+def chosen_projectors(config: Config) -> dict[str, str]:
+    """Return by which file text models see: by their names, and under the empty name for all others."""
+    named = {name: table["mmproj"] for name, table in config.models.settings.items() if "mmproj" in table}
+    return {"": config.text.mmproj} | {name: file for name, file in named.items() if isinstance(file, str)}
 
 
 def make_budget(config: Config, devices: Sequence[DeviceProfile]) -> MemoryBudget:
@@ -163,6 +170,8 @@ def make_ledger(
         hashes=hashes,
         vae_for=catalog.automatic_vae,
         preview_for=catalog.preview_decoder,
+        adapters_for=catalog.text_adapters,
+        draft_for=catalog.text_model,
         limits=make_budget(config, devices).limits,
         file=state / "footprints.json" if state else None,
     )

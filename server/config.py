@@ -18,6 +18,7 @@ import msgspec
 from server.core.image_memory import MODES, PIXELS
 from server.core.memory import GIB, KIB, MIB
 from server.core.models import ImageSettings, TextSettings
+from server.core.text_settings import problems
 
 EXIT_BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
 DEFAULT_FILES = ("config.toml",)
@@ -62,7 +63,7 @@ class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     pinned: tuple[str, ...] = ()
     rescan_s: float = 5.0
     aliases: dict[str, str] = {}
-    settings: dict[str, dict[str, bool | int | float | str]] = {}
+    settings: dict[str, dict[str, bool | int | float | str | list[Any]]] = {}
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,24 +76,29 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 class OpenAiConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The doors for text. A streamed answer starts with comments when its model is not ready after `patience_s`.
 
-    With `strict`, fields that have no effect are refused instead of being named in a header.
+    With `strict`, fields that have no effect are refused instead of being named in a header. With `fetch_images`,
+    pictures may be named by addresses, which the server then fetches.
     """
 
     patience_s: float = 5.0
     ping_s: float = 15.0
     strict: bool = False
+    fetch_images: bool = False
 
 
 class A1111Config(msgspec.Struct, frozen=True, kw_only=True):
     """The AUTOMATIC1111 door. `options_file` empty = in the state folder.
 
     `output_dir` is where pictures are saved, empty = `outputs` in the state folder. A live preview is made
-    `previews_every` model calls: 0 = never, -1 = as the options say.
+    `previews_every` model calls: 0 = never, -1 = as the options say. `caption_model` is the chat model with eyes that
+    `interrogate` asks, empty = none; `server_stop` lets clients end the server.
     """
 
     options_file: str = ""
     output_dir: str = ""
     previews_every: int = -1
+    caption_model: str = ""
+    server_stop: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,10 +269,6 @@ def _check_values(config: Config) -> None:
         ("server.drain_s", config.server.drain_s >= 0, "must not be negative"),
         ("server.log_level", config.server.log_level in ("debug", "info", "warning", "error"), "is not a level"),
         ("models.rescan_s", config.models.rescan_s >= 0, "must not be negative"),
-        ("text.slots", 1 <= config.text.slots <= 256, "must be 1 ... 256"),
-        ("text.batch", 1 <= config.text.batch <= 16384, "must be 1 ... 16384"),
-        ("text.context", config.text.context >= 0, "must not be negative"),
-        ("text.threads", 0 <= config.text.threads <= 1024, "must be 0 ... 1024"),
         ("image.threads", 0 <= config.image.threads <= 1024, "must be 0 ... 1024"),
         ("image.offload", config.image.offload in MODES, f"must be one of {', '.join(MODES)}"),
         ("image.sdxl_offload", config.image.sdxl_offload in ("", *MODES), f"must be one of {', '.join(MODES)}"),
@@ -277,6 +279,8 @@ def _check_values(config: Config) -> None:
     for key, holds, text in rules:
         if not holds:
             raise ConfigError(f"{key} {text}")
+    for key, text in problems(config.text):
+        raise ConfigError(f"text.{key} {text}")
     for limit in (config.memory.ram, config.memory.vram):
         if limit != "auto":
             parse_bytes(limit)

@@ -33,6 +33,7 @@ def make_dialects(service: Service, config: Config, catalog: Catalog, state: Pat
                 ping_s=openai_door.ping_s,
                 body_limit=TEXT_BODY,
                 strict=openai_door.strict,
+                fetch_images=openai_door.fetch_images,
             ),
         ),
         openai.dialect(
@@ -43,6 +44,7 @@ def make_dialects(service: Service, config: Config, catalog: Catalog, state: Pat
                 ping_s=openai_door.ping_s,
                 body_limit=TEXT_BODY,
                 strict=openai_door.strict,
+                fetch_images=openai_door.fetch_images,
                 default_embedder=config.models.default_embedder,
                 default_reranker=config.models.default_reranker,
                 images=openai.ImagesSettings(default_model=config.models.default_image),
@@ -57,6 +59,7 @@ def make_dialects(service: Service, config: Config, catalog: Catalog, state: Pat
                 ping_s=openai_door.ping_s,
                 body_limit=TEXT_BODY,
                 strict=openai_door.strict,
+                default_embedder=config.models.default_embedder,
                 slots=text.slots,
                 context=text.context,
                 context_cap=text.context_cap,
@@ -89,5 +92,8 @@ def _a1111_settings(config: Config, catalog: Catalog, state: Path | None) -> a11
         previews_every=config.a1111.previews_every,
         body_limit=PICTURE_BODY,
         listen=not is_loopback(config.server.host),
+        caption_model=config.a1111.caption_model,
+        server_stop=config.a1111.server_stop,
+        fetch_images=config.openai.fetch_images,
         port=config.server.port,
     )

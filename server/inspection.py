@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
-from server.app import House, make_catalog, warnings
+from server.app import House, make_catalog, make_ledger, warnings
 from server.config import Config
-from server.core.errors import UnknownModel
-from server.core.models import ModelKind
+from server.core.errors import LoadFailed, UnknownModel
+from server.core.models import Adapter, ModelKind, TextSettings
+from server.registry.catalog import Catalog
+from server.registry.hashes import HashCache
 
 HOUSE = "hearth"
 
@@ -28,6 +30,7 @@ def problems(config: Config) -> Iterator[str]:
     for card in catalog.cards():
         if card.broken is not None:
             yield f"{card.name} cannot be used: {card.broken}"
+    yield from _setting_problems(config, catalog)
     if not catalog.cards(ModelKind.TEXT, ModelKind.CHECKPOINT):
         yield "no chat model and no checkpoint was found; `hearth pull REPO` fetches one"
     for key, name in _named(config):
@@ -44,6 +47,20 @@ def _folder_problems(config: Config) -> Iterator[str]:
             yield f"models folder {folder} does not exist"
         elif not os.access(place, os.R_OK | os.X_OK):
             yield f"models folder {folder} cannot be read"
+
+
+def _setting_problems(config: Config, catalog: Catalog) -> Iterator[str]:
+    """Yield what is wrong with how models would be loaded."""
+    ledger = make_ledger(config, catalog, (), HashCache(), None)
+    for card in catalog.cards(ModelKind.TEXT, ModelKind.CHECKPOINT):
+        try:
+            settings = ledger.settings(card)
+        except LoadFailed as error:
+            yield str(error)
+            continue
+        for adapter in settings.loras or () if isinstance(settings, TextSettings) else ():
+            if isinstance(adapter, Adapter) and adapter.problem:
+                yield f"the adapter {adapter.name!r} of model {card.id!r} cannot be used: {adapter.problem}"
 
 
 def _named(config: Config) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 `wire` is the foreign JSON; `fields` says which of it counts; `messages` turns the conversation, `convert` the whole
 request into core work and whole answers back; `stream` makes the events of an answer; `errors` words every refusal;
-`routes` are the handlers.
+`picture_urls` has pictures fetched that messages name by addresses; `routes` are the handlers.
 """
 
 from compat.anthropic.routes import dialect

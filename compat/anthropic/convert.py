@@ -85,6 +85,7 @@ def _chat(request: wire.Conversation, sampling: SamplingParams) -> ChatRequest:
         parallel_tools=not (request.tool_choice and request.tool_choice.disable_parallel_tool_use),
         constraint=_constraint(request),
         reasoning_budget=request.thinking.budget_tokens if thinks and request.thinking else 0,
+        scope=request.cache_salt or "",
     )
 
 

@@ -21,6 +21,7 @@ HONOURED: Mapping[str, str] = {
     "thinking": "absent or disabled = no thoughts; budget_tokens; display omitted tells none of them",
     "output_config": "format json_schema; effort is handed to the chat template",
     "output_format": "the older place of output_config.format",
+    "cache_salt": "vLLM's; what was computed of a prompt is used again for the same salt alone",
 }
 
 IGNORED: Mapping[str, str] = {

@@ -6,6 +6,7 @@
 | `tool_result` blocks of a user message | messages of the role tool, before the rest of that message |
 | `tool_use` blocks | tool calls |
 | `thinking` blocks of the assistant | its reasoning; redacted ones are left out |
+| `image` blocks of a user message or a tool's result | pictures |
 | neighbours of the same role | one message |
 | a failed tool's result | its text behind `Error: ` |
 """
@@ -14,7 +15,8 @@ import msgspec
 
 from compat.anthropic import wire
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, Tool, ToolCall
+from server.core.text import Message, Part, PicturePart, TextPart, Tool, ToolCall
+from server.http.pictures import check_pictures, picture_at, picture_in
 
 # Some clients put a block of bookkeeping first that differs in every request; no prompt behind it could be reused.
 BILLING_HEADER = "x-anthropic-billing-header:"
@@ -35,7 +37,9 @@ def messages_to_core(request: wire.Conversation) -> tuple[Message, ...]:
             continue
         for turn in _turns(message, where, collected.calls):
             collected.add(turn)
-    return tuple(_merged(run) for run in collected.runs)
+    messages = tuple(_merged(run) for run in collected.runs)
+    check_pictures(messages)
+    return messages
 
 
 class _Collected:
@@ -100,13 +104,13 @@ def _turns(message: wire.Message, where: str, calls: dict[str, str]) -> list[Mes
     if isinstance(message.content, str):
         return [Message(role=message.role, parts=(TextPart(message.content),))]
     results: list[Message] = []
-    parts: list[TextPart] = []
+    parts: list[Part] = []
     for index, block in enumerate(message.content):
         at = f"{where}[{index}]"
         if block.type == "tool_result":
             results.append(_result(block, at, calls))
         else:
-            parts.append(_readable(block, at))
+            parts.append(_visible(block, at))
     if parts or not results:
         results.append(Message(role=message.role, parts=tuple(parts)))
     return results
@@ -117,17 +121,41 @@ def _result(block: wire.Block, at: str, calls: dict[str, str]) -> Message:
     if name is None:
         param = f"{at}.tool_use_id"
         raise InvalidValue.of(param, f"'{param}' names no tool_use block of an earlier assistant message")
-    texts = [part.text for part in _texts(block.content or "", f"{at}.content")]
-    text = "\n".join(texts)
+    shown = _shown(block.content or "", f"{at}.content")
+    text = "\n".join(part.text for part in shown if isinstance(part, TextPart))
     if block.is_error:
         text = f"Error: {text}"
-    return Message(role="tool", parts=(TextPart(text),), name=name, tool_call_id=block.tool_use_id)
+    pictures = (part for part in shown if isinstance(part, PicturePart))
+    return Message(role="tool", parts=(TextPart(text), *pictures), name=name, tool_call_id=block.tool_use_id)
 
 
 def _texts(content: str | list[wire.Block], where: str) -> tuple[TextPart, ...]:
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
     return tuple(_readable(block, f"{where}[{index}]") for index, block in enumerate(content))
+
+
+def _shown(content: str | list[wire.Block], where: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),)
+    return tuple(_visible(block, f"{where}[{index}]") for index, block in enumerate(content))
+
+
+def _visible(block: wire.Block, at: str) -> Part:
+    """Return what a user or a tool shows: a text or a picture."""
+    return _picture(block.source, f"{at}.source") if block.type == "image" else _readable(block, at)
+
+
+def _picture(source: wire.Source | None, at: str) -> PicturePart:
+    if source is None:
+        raise InvalidValue.of(at, f"Missing required parameter: '{at}'.")
+    match source.type:
+        case "base64":
+            return picture_in(source.data or "", f"{at}.data")
+        case "url":
+            return picture_at(source.url or "", f"{at}.url")
+    text = f"'{at}': pictures of type {source.type[:64]!r} are not supported by this server"
+    raise Unsupported.of(f"{at}.type", text)
 
 
 def _readable(block: wire.Block, at: str) -> TextPart:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request, Response, Router, post
@@ -13,14 +13,19 @@ from litestar.types import ASGIApp
 from compat.anthropic import wire
 from compat.anthropic.convert import collect, collect_count, count_to_core, tells_thoughts, to_core
 from compat.anthropic.errors import reply
+from compat.anthropic.picture_urls import name_pictures, with_pictures
 from compat.anthropic.settings import AnthropicSettings
 from compat.anthropic.stream import Asked, MessageEncoder
 from compat.dialect import Dialect
 from server.http.asking import gathered, opened
+from server.http.disconnect import unless_disconnected
+from server.http.fetch import Fetcher
 from server.http.json_body import JsonBody, ignored_header, reading, refuse_ignored
 from server.http.reply import to_response
 from server.http.sse import EventStream, event_stream, frame
 from server.service.service import JobStream, Service
+
+Asking = TypeVar("Asking", bound=wire.Conversation)
 
 PREFIX = "/v1/messages"
 _WAITING = b": waiting for the model\n\n"
@@ -32,10 +37,12 @@ class Door:
     def __init__(self, service: Service, settings: AnthropicSettings) -> None:
         self._service = service
         self._settings = settings
+        self._fetcher = Fetcher(allowed=settings.fetch_images)
 
     async def answer(self, data: wire.MessagesRequest, request: JsonBody) -> Response[Any] | EventStream:
         """Answer a conversation, whole or as a stream of events."""
         headers = self._headers(request)
+        data = await self._seen(data, request)
         work = to_core(data)
         encoder = MessageEncoder(
             Asked(
@@ -56,8 +63,16 @@ class Door:
     async def count(self, data: wire.Conversation, request: JsonBody) -> Response[wire.TokenCount]:
         """Count the tokens of a conversation's prompt."""
         headers = self._headers(request)
+        data = await self._seen(data, request)
         counted = await gathered(self._service, count_to_core(data), request, collect_count)
         return Response(counted, status_code=200, headers=headers)
+
+    async def _seen(self, data: Asking, request: JsonBody) -> Asking:
+        """Return the request with pictures in the place of their addresses."""
+        if not name_pictures(data.messages):
+            return data
+        messages = await unless_disconnected(request, with_pictures(data.messages, self._fetcher))
+        return msgspec.structs.replace(data, messages=messages)
 
     def _headers(self, request: JsonBody) -> dict[str, str]:
         refuse_ignored(request.ignored, strict=self._settings.strict)

@@ -25,10 +25,12 @@ ShortText = Annotated[str, Meta(max_length=64)]
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """Where a picture or a document comes from; only the `text` of a document is read."""
+    """Where a picture (`base64` or `url`) or a document comes from; of documents only those of `text` are read."""
 
     type: str
+    media_type: ShortText | None = None
     data: str | None = None
+    url: str | None = None
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     output_format: OutputFormat | None = None
     mcp_servers: Any = None
     container: Any = None
+    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
 class MessagesRequest(Conversation, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from compat.llama_server import wire
+from compat.llama_server.adapters import request_to_core
 from compat.llama_server.fields import REFUSED
 from compat.llama_server.prompts import Prompt, prompts_to_core
 from compat.llama_server.sampling import constraint_to_core, sampling_to_core, settings_from_core
@@ -56,6 +57,7 @@ def _work(request: wire.GenerationFields, model: str, prompts: tuple[Prompt, ...
         choices=choices,
         constraint=constraint_to_core(request),
         logprobs=request.n_probs or (0 if request.return_tokens else None),
+        adapters=request_to_core(request),
     )
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
+from msgspec import UNSET
+
 from compat.llama_server import wire
+from compat.llama_server.sampling import settings_from_core
 from compat.llama_server.settings import LlamaServerSettings
 from server.core.errors import NotNow, UnknownModel
 from server.core.jobs import JobState
 from server.core.models import ModelCard, ModelKind
+from server.core.text import SamplingParams
 from server.service.service import JobView, ResidentView, Service
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
@@ -42,6 +46,18 @@ class Facts:
             return max(loaded, key=lambda view: view.last_used).model
         return min(cards, key=lambda card: card.name).id
 
+    def embedder(self, name: str | None) -> str:
+        """Return the model that makes vectors for a request: the named one, else the default, else the first there is.
+
+        Raises:
+            UnknownModel: there is no text model at all.
+        """
+        wanted = name or self._settings.default_embedder
+        if wanted:
+            return wanted
+        cards = [card for card in self._service.models(ModelKind.TEXT) if card.broken is None and _embeds(card)]
+        return cards[0].id if cards else self.model(None)
+
     def props(self, name: str | None) -> wire.Props:
         """Tell about a model, loaded or not, without loading it; raise UnknownModel."""
         card = self._service.find(self.model(name), ModelKind.TEXT)
@@ -53,6 +69,7 @@ class Facts:
             total_slots=self._slots(view),
             model_alias=card.id,
             model_path=card.name,
+            modalities=wire.Modalities(vision=bool(card.projector)),
             chat_template=card.metadata.get(CHAT_TEMPLATE, ""),
             build_info=self._settings.build,
             is_sleeping=view is None,
@@ -71,7 +88,14 @@ class Facts:
         own = [job for job in self._running() if job.owner == owner and (only is None or job.model == only.id)]
         contexts: dict[str, int] = {view.model: view.context for view in self._residents()}
         return [
-            wire.Slot(id=number, id_task=job.id, model=job.model, n_ctx=contexts.get(job.model, 0))
+            wire.Slot(
+                id=number,
+                id_task=job.id,
+                model=job.model,
+                n_ctx=contexts.get(job.model, 0),
+                params=UNSET if job.sampling is None else settings_from_core(job.sampling),
+                next_token=UNSET if job.sampling is None else _next_token(job.sampling, job.written),
+            )
             for number, job in enumerate(own)
         ]
 
@@ -124,6 +148,15 @@ class Facts:
         view = self._resident(card)
         if view is not None and view.jobs >= view.slots:
             raise NotNow("no slot available", retry_after=1)
+
+
+def _embeds(card: ModelCard) -> bool:
+    return card.text is not None and card.text.pooling not in ("", "rank")
+
+
+def _next_token(sampling: SamplingParams, written: int) -> wire.NextToken:
+    limit = sampling.max_tokens
+    return wire.NextToken(n_remain=-1 if limit is None else max(0, limit - written), n_decoded=written)
 
 
 def _metric(name: str, kind: str, meaning: str, value: float) -> Iterator[str]:

@@ -53,6 +53,7 @@ HONOURED: Mapping[str, str] = {
     "n_probs": "",
     "return_tokens": "",
     "response_fields": "of the whole answer, or of the last chunk",
+    "lora": "adapters by id or name with their scale; those that are not named do not act",
 }
 
 IGNORED: Mapping[str, str] = {
@@ -74,7 +75,6 @@ IGNORED: Mapping[str, str] = {
 
 REFUSED: Mapping[str, str] = {
     "post_sampling_probs": "only probabilities before sampling are told",
-    "lora": "adapters for a single request are not supported by this server",
 }
 
 SAMPLERS: Mapping[str, str] = {

@@ -4,12 +4,14 @@ import msgspec
 
 from compat.llama_server import wire
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import ChatRequest, Message, TextPart, Tool, ToolCall
+from server.core.text import ChatRequest, Message, Part, TextPart, Tool, ToolCall
+from server.http.pictures import check_pictures, picture_at
 
 
 def template_to_core(request: wire.TemplateRequest, model: str) -> ChatRequest:
     """Return the conversation whose prompt is wanted; raise InvalidValue or Unsupported with the path of a message."""
     messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(request.messages))
+    check_pictures(messages)
     open_turn = request.add_generation_prompt
     last = messages[-1]
     continued = last.role == "assistant" and not last.tool_calls and bool(last.parts) and open_turn is not True
@@ -37,7 +39,7 @@ def _message(message: wire.ChatMessage, at: str) -> Message:
     )
 
 
-def _parts(message: wire.ChatMessage, at: str) -> tuple[TextPart, ...]:
+def _parts(message: wire.ChatMessage, at: str) -> tuple[Part, ...]:
     content = message.content
     if content is None:
         if message.role != "assistant":
@@ -48,9 +50,12 @@ def _parts(message: wire.ChatMessage, at: str) -> tuple[TextPart, ...]:
     return tuple(_part(part, f"{at}.content[{index}]") for index, part in enumerate(content))
 
 
-def _part(part: wire.ContentPart, at: str) -> TextPart:
+def _part(part: wire.ContentPart, at: str) -> Part:
+    if part.type == "image_url":
+        url = part.image_url.url if isinstance(part.image_url, wire.ImageUrl) else part.image_url
+        return picture_at(url or "", f"{at}.image_url")
     if part.type != "text":
-        text = f"content parts of type {part.type[:64]!r} are not supported by this server here, only text"
+        text = f"content parts of type {part.type[:64]!r} are not supported by this server here, only text and pictures"
         raise Unsupported.of(f"{at}.type", text)
     if part.text is None:
         raise InvalidValue.of(f"{at}.text", f"'{at}.text' is missing")

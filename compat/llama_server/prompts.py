@@ -19,13 +19,13 @@ MAX_PROMPTS = 2048
 Prompt = str | tuple[int, ...]
 
 
-def prompts_to_core(prompt: str | dict[str, Any] | list[Any]) -> tuple[Prompt, ...]:
-    """Return the prompts; raise InvalidValue or Unsupported with the path of what is wrong."""
+def prompts_to_core(prompt: str | dict[str, Any] | list[Any], at: str = "prompt") -> tuple[Prompt, ...]:
+    """Return the prompts of the field `at`; raise InvalidValue or Unsupported with the path of what is wrong."""
     if not isinstance(prompt, list) or any(_is_number(item) for item in prompt):
-        return (_one(prompt, "prompt"),)
+        return (_one(prompt, at),)
     if len(prompt) > MAX_PROMPTS:
-        raise InvalidValue.of("prompt", f"'prompt' has {len(prompt)} entries, at most {MAX_PROMPTS} are taken")
-    return tuple(_one(item, f"prompt[{index}]") for index, item in enumerate(prompt))
+        raise InvalidValue.of(at, f"'{at}' has {len(prompt)} entries, at most {MAX_PROMPTS} are taken")
+    return tuple(_one(item, f"{at}[{index}]") for index, item in enumerate(prompt))
 
 
 def _is_number(item: Any) -> bool:

@@ -20,9 +20,11 @@ from compat.llama_server.convert import (
     infill_to_core,
     tokens_from_core,
 )
+from compat.llama_server.embedding import embedding_routes
 from compat.llama_server.errors import reply
 from compat.llama_server.facts import Facts
 from compat.llama_server.messages import template_to_core
+from compat.llama_server.model_routes import model_routes
 from compat.llama_server.sampling import unknown_samplers
 from compat.llama_server.settings import LlamaServerSettings
 from compat.llama_server.stream import CompletionEncoder
@@ -41,6 +43,10 @@ PREFIXES = (
     "/tokenize",
     "/detokenize",
     "/apply-template",
+    "/embedding",
+    "/lora-adapters",
+    "/models/load",
+    "/models/unload",
     "/props",
     "/slots",
     "/metrics",
@@ -144,7 +150,13 @@ def router(service: Service, settings: LlamaServerSettings) -> Router:
     door = Door(service, settings)
     return Router(
         "/",
-        route_handlers=[*_writing(door), *_tokens(door), *_telling(door)],
+        route_handlers=[
+            *_writing(door),
+            *_tokens(door),
+            *_telling(door),
+            *embedding_routes(service, door.facts, settings),
+            *model_routes(service, door.facts, settings),
+        ],
         exception_handlers={Exception: _refuse},
         request_max_body_size=settings.body_limit,
         tags=["llama-server"],

@@ -56,7 +56,10 @@ def constraint_to_core(request: wire.GenerationFields) -> Constraint | None:
     return JsonConstraint(schema=msgspec.json.encode(request.json_schema).decode(), param="json_schema")
 
 
-def settings_from_core(params: SamplingParams, request: wire.GenerationFields) -> wire.GenerationSettings:
+def settings_from_core(
+    params: SamplingParams,
+    request: wire.GenerationFields = wire.GenerationFields(),  # noqa: B008 (a frozen value)
+) -> wire.GenerationSettings:
     """Return the values that hold for a request, llama.cpp's own where it names none."""
     given = {name: getattr(params, name) for name in (*_SAME, "temperature", "top_k", "repeat_penalty", "seed")}
     given["dry_sequence_breakers"] = params.dry_sequence_breakers
@@ -73,6 +76,7 @@ def settings_from_core(params: SamplingParams, request: wire.GenerationFields) -
         stream=bool(request.stream),
         n_probs=request.n_probs or 0,
         grammar=request.grammar or "",
+        lora=tuple(request.lora or ()),
         **known,
     )
 

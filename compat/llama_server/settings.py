@@ -8,7 +8,8 @@ MIB = 1024**2
 class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of llama-server's door, built from the config by the application.
 
-    `default_model` answers requests that name no model ("" = the only one, else a loaded one, else the first by name).
+    `default_model` answers requests that name no model ("" = the only one, else a loaded one, else the first by name),
+    `default_embedder` requests for vectors ("" = the first model that makes them).
     `patience_s` is how long a streamed request waits for its model before the answer is opened with comments; errors
     after that come inside the stream (0 = open at once). `ping_s` seconds pass between keep-alive comments.
     `body_limit` is in bytes. With `strict`, fields that have no effect are refused. `slots`, `context` and
@@ -17,6 +18,7 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     default_model: str = ""
+    default_embedder: str = ""
     patience_s: float = 10.0
     ping_s: float = 15.0
     body_limit: int = 64 * MIB

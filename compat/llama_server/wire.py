@@ -32,6 +32,16 @@ BiasPairs = Annotated[list[tuple[TokenId | Text, Bias | bool]], Meta(max_length=
 ModelName = Annotated[str, Meta(max_length=1024)]
 
 
+class LoraScale(Struct, frozen=True, kw_only=True):
+    """How strongly an adapter of the model acts: `id` is its place in `/lora-adapters`, or its name."""
+
+    id: Annotated[int, Meta(ge=0, le=INT32)] | Annotated[str, Meta(min_length=1, max_length=1024)]
+    scale: Annotated[float, Meta(ge=-1000, le=1000)] = 0.0
+
+
+LoraScales = Annotated[list[LoraScale], Meta(max_length=64)]
+
+
 class GenerationFields(Struct, frozen=True, kw_only=True):
     """What `/completion` and `/infill` share: how text is written and how it is told."""
 
@@ -75,7 +85,7 @@ class GenerationFields(Struct, frozen=True, kw_only=True):
     post_sampling_probs: bool | None = None
     return_tokens: bool | None = None
     response_fields: Texts | None = None
-    lora: Any = None
+    lora: LoraScales | None = None
 
 
 class CompletionRequest(GenerationFields, frozen=True, kw_only=True):
@@ -117,11 +127,18 @@ class DetokenizeRequest(Struct, frozen=True, kw_only=True):
     model: ModelName | None = None
 
 
+class ImageUrl(Struct, frozen=True):
+    """Where a picture is: a data URL."""
+
+    url: str
+
+
 class ContentPart(Struct, frozen=True):
-    """One part of a message; only text is read."""
+    """One part of a message; texts and pictures are read."""
 
     type: str
     text: str | None = None
+    image_url: ImageUrl | str | None = None
 
 
 class FunctionCall(Struct, frozen=True):
@@ -171,6 +188,46 @@ class TemplateRequest(Struct, frozen=True, kw_only=True):
     tools: Annotated[list[Tool], Meta(max_length=1024)] | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: Annotated[dict[Text, bool | int | float | Text], Meta(max_length=64)] | None = None
+
+
+class EmbeddingRequest(Struct, frozen=True, kw_only=True):
+    """`POST /embedding`. `input` and `content` are two names of the texts; see `CompletionRequest` for their forms.
+
+    `embd_normalize` is -1 for none, 0 for the largest number (which becomes 32760), else the p of the p-norm.
+    """
+
+    content: str | dict[str, Any] | Annotated[list[Any], Meta(min_length=1, max_length=MAX_TOKENS)] | None = None
+    input: str | dict[str, Any] | Annotated[list[Any], Meta(min_length=1, max_length=MAX_TOKENS)] | None = None
+    model: ModelName | None = None
+    embd_normalize: Annotated[int, Meta(ge=-1, le=64)] | None = None
+
+
+class Embedding(Struct, frozen=True, kw_only=True):
+    """The vector of one input, alone in a list."""
+
+    index: int
+    embedding: tuple[tuple[float, ...], ...]
+
+
+class NamedModel(Struct, frozen=True):
+    """The body of `/models/load` and `/models/unload`."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Success(Struct, frozen=True):
+    """The answer of routes that only do something."""
+
+    success: bool = True
+
+
+class LoraAdapter(Struct, frozen=True, kw_only=True):
+    """An adapter of a model. `path` is its name; `problem` is why it cannot be used, absent when it can."""
+
+    id: int
+    path: str
+    scale: float
+    problem: str | UnsetType = UNSET
 
 
 class TokenPiece(Struct, frozen=True):
@@ -280,6 +337,7 @@ class GenerationSettings(Struct, frozen=True, kw_only=True):
         "temperature",
     )
     post_sampling_probs: bool = False
+    lora: tuple[LoraScale, ...] = ()
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
@@ -354,6 +412,14 @@ class Props(Struct, frozen=True, kw_only=True):
     is_sleeping: bool
 
 
+class NextToken(Struct, frozen=True, kw_only=True):
+    """How far the answers of a job are: tokens that were written and those that may still be, -1 = no limit is set."""
+
+    has_next_token: bool = True
+    n_remain: int
+    n_decoded: int
+
+
 class Slot(Struct, frozen=True, kw_only=True):
     """One running job of the caller; llama-server's answer has a prompt too, ours has not."""
 
@@ -363,6 +429,8 @@ class Slot(Struct, frozen=True, kw_only=True):
     n_ctx: int
     speculative: bool = False
     is_processing: bool = True
+    params: GenerationSettings | UnsetType = UNSET
+    next_token: NextToken | UnsetType = UNSET
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True):

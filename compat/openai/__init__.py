@@ -5,7 +5,8 @@
 `reasoning`, `prompts`. `stream` makes chunks of events and `answer` whole answers, both with `logprobs`. `embeddings`
 and `rerank` go both ways. `cards` lists models; `desk` says which one answers; `errors` words every refusal; `serve`
 waits, streams, reads and lets go; `routes` and `vectors_routes` are the handlers. `responses` and `images` are
-rooms of their own.
+rooms of their own; `picture_urls` has pictures fetched that conversations name; `picture_tool` lets conversations make
+them (`picture_fields` is what both say of these).
 """
 
 from compat.openai.images.settings import ImagesSettings

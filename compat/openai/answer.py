@@ -7,9 +7,10 @@ from msgspec import UNSET
 
 from compat.openai import wire
 from compat.openai.logprobs import OffsetText, chat_logprobs, joined
-from compat.openai.stream import FINISH_REASONS, Head, Manner, Tally, finish_reason, not_text
+from compat.openai.picture_tool.events import CallBegins, CallFailed, PartialPicture, PictureBegins, PictureMade, Told
+from compat.openai.stream import FINISH_REASONS, Head, Manner, Tally, finish_reason, not_text, shown
 from server.core.errors import Cancelled, ProtocolError
-from server.core.jobs import Event, Loading, Waiting
+from server.core.jobs import Loading, Waiting
 from server.core.text import (
     ReasoningDelta,
     TextDelta,
@@ -28,6 +29,7 @@ class Draft:
         self._thoughts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._calls: dict[int, list[ToolCallDelta]] = {}
+        self.pictures: list[PictureMade] = []
         self.finished: TextFinished | None = None
 
     def take(self, event: TextDelta | ReasoningDelta | ToolCallDelta) -> None:
@@ -51,6 +53,7 @@ class Draft:
             calls=tuple(_call(self._calls[index]) for index in sorted(self._calls)),
             logprobs=tuple(self._logprobs),
             finished=self.finished,
+            pictures=tuple(self.pictures),
         )
 
 
@@ -62,6 +65,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[wire.MadeCall, ...]
     logprobs: tuple[TokenLogprob, ...]
     finished: TextFinished
+    pictures: tuple[PictureMade, ...] = ()
 
     @property
     def text(self) -> str:
@@ -85,8 +89,8 @@ class Collected(msgspec.Struct, frozen=True):
     tally: Tally
 
 
-async def collect(events: AsyncIterable[Event], tally: Tally) -> Collected:
-    """Read a job's events to the end.
+async def collect(events: AsyncIterable[Told], tally: Tally) -> Collected:
+    """Read a job's events to the end; those about pictures belong to the first choice.
 
     Raises:
         ServerError: the job ended with it; Cancelled when it ended before all its choices did.
@@ -101,7 +105,9 @@ async def collect(events: AsyncIterable[Event], tally: Tally) -> Collected:
             case TextFinished():
                 tally.finish(event)
                 drafts[event.choice].finished = event
-            case Waiting() | Loading():
+            case PictureMade():
+                drafts[0].pictures.append(event)
+            case Waiting() | Loading() | CallBegins() | PictureBegins() | PartialPicture() | CallFailed():
                 pass
             case _:
                 not_text(event)
@@ -139,6 +145,7 @@ def _message(reply: Reply, manner: Manner) -> wire.AssistantMessage:
         reasoning_content=reply.thoughts if reply.thoughts and manner.reasoning else UNSET,
         tool_calls=calls if calls and not manner.old_calls else UNSET,
         function_call=calls[0].function if calls and manner.old_calls else UNSET,
+        images=tuple(shown(made, index) for index, made in enumerate(reply.pictures)) or UNSET,
     )
 
 

@@ -12,6 +12,7 @@ LISTED = (ModelKind.TEXT, ModelKind.CHECKPOINT)
 
 _STATUS = {"ready": "loaded", "loading": "loading"}
 _IMAGE = models_wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("image",))
+_SEEING = models_wire.ModelArchitecture(input_modalities=("text", "image"), output_modalities=("text",))
 _TEXT = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("text",))
 _VECTORS = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("embeddings",))
 _SCORES = models_wire.ModelArchitecture(input_modalities=("text",), output_modalities=("scores",))
@@ -60,7 +61,7 @@ def _architecture(card: ModelCard) -> models_wire.ModelArchitecture:
         return _IMAGE
     match role_of(card):
         case Role.WRITER:
-            return _TEXT
+            return _SEEING if card.projector else _TEXT
         case Role.EMBEDDER:
             return _VECTORS
         case Role.RERANKER:

@@ -8,7 +8,7 @@ from compat.openai.fields import CHAT, COMPLETION, Field, Standing, is_off
 from compat.openai.messages import continuation, messages_to_core
 from compat.openai.prompts import prompts_to_core
 from compat.openai.reasoning import ignored_options, reasoning_to_core
-from compat.openai.sampling import max_tokens_of, sampling_to_core, unknown_samplers
+from compat.openai.sampling import adapters_to_core, max_tokens_of, sampling_to_core, unknown_samplers
 from compat.openai.tools import tools_to_core
 from server.core.errors import InvalidValue, Unsupported
 from server.core.text import ChatRequest, CompletionRequest, Message, TextPart
@@ -48,6 +48,7 @@ def chat_to_core(request: wire.ChatCompletionRequest, model: str) -> ChatRequest
         constraint=constraint_to_core(request, request.response_format),
         logprobs=chat_logprobs_of(request),
         scope=request.cache_salt or "",
+        adapters=adapters_to_core(request),
     )
 
 
@@ -78,6 +79,7 @@ def completion_to_core(request: wire.CompletionRequest, model: str, default_toke
         suffix=request.suffix or None,
         best_of=_best_of(request, choices),
         scope=request.cache_salt or "",
+        adapters=adapters_to_core(request),
     )
 
 

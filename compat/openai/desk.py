@@ -1,12 +1,16 @@
 """What every handler of this door asks first: which model answers, and which fields have no effect."""
 
 import logging
+from collections.abc import Sequence
 
 from compat.openai import cards
+from compat.openai.picture_urls import Turn, name_pictures, with_pictures
 from compat.openai.settings import OpenAiSettings
 from server.core.errors import Unsupported
 from server.core.models import ModelKind
-from server.http.json_body import tellable
+from server.http.disconnect import unless_disconnected
+from server.http.fetch import Fetcher
+from server.http.json_body import JsonBody, tellable
 from server.service.service import Service
 
 logger = logging.getLogger(__name__)
@@ -20,6 +24,7 @@ class Desk:
     def __init__(self, service: Service, settings: OpenAiSettings) -> None:
         self.service = service
         self.settings = settings
+        self._fetcher = Fetcher(allowed=settings.fetch_images)
         self._told: set[str] = set()
 
     def model(self, name: str | None, role: cards.Role = cards.Role.WRITER) -> str:
@@ -34,6 +39,12 @@ class Desk:
         }[role]
         suited = cards.suited(service.models(ModelKind.TEXT), role)
         return cards.default_model(wanted, suited, service.memory().residents)
+
+    async def seen(self, turns: Sequence[Turn], where: Sequence[str], request: JsonBody) -> list[Turn]:
+        """Return messages or items with pictures in the place of their addresses, see `with_pictures`."""
+        if not name_pictures(turns):
+            return list(turns)
+        return await unless_disconnected(request, with_pictures(turns, where, self._fetcher))
 
     def noted(self, ignored: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of fields without effect that can be told, and say them in the log, once each.

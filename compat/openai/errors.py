@@ -78,6 +78,7 @@ _HTTP_ROWS: dict[int, Row] = {
     413: Row(413, _INVALID, "request_too_large"),
     415: Row(415, _INVALID, "unsupported_media_type"),
     429: Row(429, "rate_limit_error", "rate_limit_exceeded", retry=5),
+    503: Row(503, _SERVER, "not_now", retry=5),
 }
 
 
@@ -108,7 +109,7 @@ def _core(error: core.ServerError) -> Reply:
 
 
 def _http(error: HTTPException) -> Reply:
-    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status_code not in _HTTP_ROWS:
         logger.error("the framework failed", exc_info=error)
         return _answer(Row(error.status_code, _SERVER, "internal_error"), UNEXPECTED)
     row = _HTTP_ROWS.get(error.status_code, Row(error.status_code, _INVALID, "invalid_request"))
@@ -132,6 +133,6 @@ def _answer(
     sent = dict(headers or {})
     if row.lasting:
         sent["x-should-retry"] = "false"
-    elif row.retry:
+    elif row.retry and not any(name.lower() == "retry-after" for name in sent):
         sent["retry-after"] = retry_after or delay(None, row.retry)
     return Reply(status=row.status, body=msgspec.json.encode(wire.ErrorBody(detail)), headers=sent)

@@ -44,7 +44,6 @@ _BOOKKEEPING = "bookkeeping of the hosted service"
 _FILTER = "a sampler that llama.cpp has not; the others still apply"
 _DETAIL = "how llama-server reports or caches; the text is the same"
 _SCHEMA = "the answer follows the schema; only one of all constraints can be given"
-_LORA = "adapters for a single request are not supported by this server"
 _ALIAS = "vLLM's name: "
 
 _SAMPLER: dict[str, Field] = {
@@ -89,7 +88,8 @@ _SAMPLER: dict[str, Field] = {
     "guided_grammar": _honoured(_ALIAS + "grammar"),
     "structured_outputs": _honoured(_ALIAS + "json, json_object, regex, choice, grammar; structural_tag is refused"),
     "grammar_lazy": _refused("a grammar holds for the whole answer on this server"),
-    "lora": _refused(_LORA),
+    "lora": _honoured("adapters by id or name with their scale; those that are not named do not act"),
+    "cache_salt": _honoured("vLLM's; what was computed of a prompt is used again for the same salt alone"),
     "user": _ignored(_BOOKKEEPING),
     "metadata": _ignored(_BOOKKEEPING),
     "service_tier": _ignored(_BOOKKEEPING),
@@ -118,14 +118,13 @@ _BOTH: dict[str, Field] = _SAMPLER | {
     "stream_options": _honoured("include_usage; without stream it has no effect"),
     "response_format": _honoured("text, json_object and json_schema; " + _SCHEMA),
     "n_probs": _honoured("llama.cpp's way to ask for logprobs; 0 = none"),
-    "cache_salt": _honoured("vLLM's; what was computed of a prompt is used again for the same salt alone"),
     "store": _ignored(_BOOKKEEPING),
 }
 
 CHAT: Mapping[str, Field] = _BOTH | {
-    "messages": _honoured("text only; pictures, audio and files are refused"),
-    "tools": _honoured("functions; tools of other types are refused"),
-    "tool_choice": _honoured("auto, none, required, a named function, allowed_tools"),
+    "messages": _honoured("texts, and pictures as data URLs or, if the configuration allows, addresses; no audio"),
+    "tools": _honoured("functions and image_generation, which is run here; tools of other types are refused"),
+    "tool_choice": _honoured("auto, none, required, a named function, image_generation, allowed_tools"),
     "parallel_tool_calls": _honoured("false = at most one call"),
     "functions": _honoured("the older form of tools; its call comes back as function_call"),
     "function_call": _honoured("the older form of tool_choice"),
@@ -179,13 +178,13 @@ RERANK: Mapping[str, Field] = {
 }
 
 RESPONSES: Mapping[str, Field] = _SAMPLER | {
-    "input": _honoured("a text or items: message, function_call, function_call_output, reasoning, item_reference"),
+    "input": _honoured("a text or items: message, calls of functions and pictures, outputs, reasoning, item_reference"),
     "instructions": _honoured("the first system message"),
     "max_output_tokens": _honoured(),
     "previous_response_id": _honoured("of a stored response"),
     "store": _honoured("absent = true; without a state folder nothing is stored"),
-    "tools": _honoured("functions; tools of other types are skipped and named"),
-    "tool_choice": _honoured("auto, none, required, a named function, allowed_tools"),
+    "tools": _honoured("functions and image_generation, which is run here; others are skipped and named"),
+    "tool_choice": _honoured("auto, none, required, a named function, image_generation, allowed_tools"),
     "parallel_tool_calls": _honoured("false = at most one call"),
     "text": _honoured("format: text, json_object, json_schema; verbosity has no effect"),
     "reasoning": _honoured("effort; summaries are not made, thoughts are told as they are"),
@@ -200,10 +199,10 @@ RESPONSES: Mapping[str, Field] = _SAMPLER | {
     "context_management": _refused("the context is not managed by this server"),
     "stream_options": _ignored("there is nothing to obfuscate"),
     "truncation": _ignored("an input that is too long is refused"),
-    "max_tool_calls": _ignored("no built-in tools are called"),
+    "max_tool_calls": _honoured("how many pictures may be asked for; absent = 8"),
     "access_programs": _ignored(_BOOKKEEPING),
     "background_options": _ignored(_BOOKKEEPING),
-    "image": _ignored("no pictures are made here"),
+    "image": _ignored("how pictures in the context are packed"),
 }
 
 TEMPLATE_OPTIONS: Mapping[str, tuple[type, ...]] = {

@@ -7,17 +7,22 @@
 | `function_call {name, arguments}` | a tool call with an id of nine letters and digits |
 | `arguments` as an object | its JSON text |
 | content null or missing on an assistant message | no parts |
+| `image_url` with a data URL, as a text or in an object | a picture |
 | a last assistant message | continued, unless the request says otherwise |
 """
 
 import msgspec
 
 from compat.openai import wire
-from server.core.errors import InvalidValue, Unsupported
-from server.core.text import Message, TextPart, ToolCall
+from compat.openai.picture_tool.found import newest_picture
+from compat.openai.picture_urls import address_in
+from server.core.errors import BadRequest, InvalidValue, Unsupported
+from server.core.text import Message, Part, TextPart, ToolCall
+from server.http.pictures import check_pictures, picture_at
 
 _ROLES = {"developer": "system", "function": "tool"}
 _TEXT_TYPES = ("text", "input_text", "output_text")
+_PICTURE_TYPES = ("image_url", "input_image")
 
 
 def messages_to_core(messages: list[wire.Message]) -> tuple[Message, ...]:
@@ -40,10 +45,11 @@ def messages_to_core(messages: list[wire.Message]) -> tuple[Message, ...]:
                 reasoning=message.reasoning_content or message.reasoning,
             )
         )
+    check_pictures(converted)
     return tuple(converted)
 
 
-def _parts(message: wire.Message, where: str) -> tuple[TextPart, ...]:
+def _parts(message: wire.Message, where: str) -> tuple[Part, ...]:
     content = message.content
     if content is None:
         if message.refusal:
@@ -56,15 +62,18 @@ def _parts(message: wire.Message, where: str) -> tuple[TextPart, ...]:
     return tuple(_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
 
 
-def _part(part: wire.ContentPart, where: str) -> TextPart:
+def _part(part: wire.ContentPart, where: str) -> Part:
     if part.type in _TEXT_TYPES:
         if part.text is None:
             raise InvalidValue.of(f"{where}.text", f"'{where}.text' is missing")
         return TextPart(part.text)
     if part.type == "refusal":
         return TextPart(part.refusal or "")
+    if part.type in _PICTURE_TYPES:
+        return picture_at(address_in(part.image_url, f"{where}.image_url"), f"{where}.image_url")
     kind = part.type[:64]
-    raise Unsupported.of(f"{where}.type", f"content parts of type {kind!r} are not supported by this server, only text")
+    text = f"content parts of type {kind!r} are not supported by this server, only text and pictures"
+    raise Unsupported.of(f"{where}.type", text)
 
 
 def _calls(message: wire.Message, index: int) -> tuple[ToolCall, ...]:
@@ -107,3 +116,23 @@ def continuation(request: wire.ChatCompletionRequest, messages: tuple[Message, .
         text = "'add_generation_prompt': false needs a last message of the role 'assistant' to continue"
         raise Unsupported.of("add_generation_prompt", text)
     return False
+
+
+def last_picture(given: list[wire.Message], messages: tuple[Message, ...]) -> bytes | None:
+    """Return the newest picture of a conversation: one that the user sent, or one that an answer showed."""
+    for message, converted in reversed(list(zip(given, messages, strict=False))):
+        found = _shown(message) or newest_picture((converted,))
+        if found is not None:
+            return found
+    return None
+
+
+def _shown(message: wire.Message) -> bytes | None:
+    """Return the last picture that an answer brought, if it comes back as it was told."""
+    shown = message.images[-1] if isinstance(message.images, list) and message.images else None
+    address = shown.get("image_url") if isinstance(shown, dict) else None
+    url = address.get("url") if isinstance(address, dict) else None
+    try:
+        return picture_at(url, "").data if isinstance(url, str) else None
+    except BadRequest:
+        return None  # others have other shapes for it

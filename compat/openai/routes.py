@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
@@ -14,6 +15,9 @@ from compat.openai.convert import chat_to_core, completion_to_core, without_effe
 from compat.openai.desk import Desk
 from compat.openai.errors import reply
 from compat.openai.images.routes import image_routes
+from compat.openai.messages import last_picture
+from compat.openai.picture_tool.found import is_offered, picture_tool
+from compat.openai.picture_tool.tool import PictureTool
 from compat.openai.reasoning import shows_reasoning
 from compat.openai.responses.routes import response_routes
 from compat.openai.settings import OpenAiSettings
@@ -22,11 +26,14 @@ from compat.openai.stream import ChatEncoder, CompletionEncoder, Manner, Tally
 from compat.openai.tools import is_old_form
 from compat.openai.vectors_routes import VectorsDoor, vector_routes
 from server.core.errors import UnknownModel
+from server.core.text import ChatRequest
 from server.http.json_body import JsonBody, reading
 from server.http.reply import to_response
 from server.service.service import Service
 
 PREFIX = "/v1"
+GAP = "\n\n"
+"""Between what a model says before and after a picture, where both are one text."""
 
 
 class Door:
@@ -39,8 +46,12 @@ class Door:
     async def chat(self, data: wire.ChatCompletionRequest, request: JsonBody) -> serve.Answer:
         """Answer a conversation."""
         model = self._desk.model(data.model)
+        places = [f"messages[{index}]" for index in range(len(data.messages))]
+        data = msgspec.structs.replace(data, messages=await self._desk.seen(data.messages, places, request))
         work = chat_to_core(data, model)
-        order = serve.Order(work=work, param="messages", ignored=self._ignored(data, request))
+        tool = await self._picture_tool(data, work)
+        work = work if tool is None else tool.offered(work)
+        order = serve.Order(param="messages", ignored=self._ignored(data, request))
         head = serve.new_head("chatcmpl-", model, self._desk.settings)
         tally = Tally(work.choices, per_prompt=work.choices)
         manner = Manner(
@@ -49,24 +60,31 @@ class Door:
             reasoning=shows_reasoning(data),
             old_calls=is_old_form(data),
         )
+        stream = serve.conversation(self._service, work, tool, request, gap=GAP)
         if data.stream:
             encoder = ChatEncoder(head, tally, manner)
-            return await serve.streamed(self._service, order, encoder, request, self._desk.settings)
-        answer = await serve.gathered(self._service, order, lambda stream: collect(stream, tally), request)
+            return await serve.streamed(stream, order, encoder, request, self._desk.settings)
+        answer = await serve.gathered(stream, order, lambda events: collect(events, tally), request)
         return serve.whole(chat_from_core(head, answer, manner), order)
+
+    async def _picture_tool(self, data: wire.ChatCompletionRequest, work: ChatRequest) -> PictureTool | None:
+        base = last_picture(data.messages, work.messages) if is_offered(data.tools) else None
+        default = self._desk.settings.images.default_model
+        return await picture_tool(data.tools, self._service, default, model=work.model, base=base)
 
     async def complete(self, data: wire.CompletionRequest, request: JsonBody) -> serve.Answer:
         """Continue raw prompts."""
         model = self._desk.model(data.model)
         work = completion_to_core(data, model, self._desk.settings.completion_tokens)
-        order = serve.Order(work=work, param="prompt", ignored=self._ignored(data, request))
+        order = serve.Order(param="prompt", ignored=self._ignored(data, request))
         head = serve.new_head("cmpl-", model, self._desk.settings)
         tally = Tally(work.choices * len(work.prompts), per_prompt=work.choices)
         manner = Manner(usage=wants_usage(data), logprobs=work.logprobs is not None)
+        stream = serve.submitted(self._service, work, request)
         if data.stream:
             encoder = CompletionEncoder(head, tally, manner)
-            return await serve.streamed(self._service, order, encoder, request, self._desk.settings)
-        answer = await serve.gathered(self._service, order, lambda stream: collect(stream, tally), request)
+            return await serve.streamed(stream, order, encoder, request, self._desk.settings)
+        answer = await serve.gathered(stream, order, lambda events: collect(events, tally), request)
         return serve.whole(completion_from_core(head, answer, manner), order)
 
     def models(self) -> models_wire.ModelList:

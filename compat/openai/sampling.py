@@ -18,7 +18,7 @@ import msgspec
 
 from compat.openai import wire
 from server.core.errors import InvalidValue
-from server.core.text import SamplingParams
+from server.core.text import AdapterScale, SamplingParams
 
 _SEEDS = 2**32
 _RANDOM_SEED = _SEEDS - 1
@@ -45,6 +45,16 @@ _SAMPLERS = {
     "temp": "temperature",
 }
 """llama.cpp's names of its samplers, with its other spellings of them."""
+
+
+def adapters_to_core(request: wire.SamplerFields) -> tuple[AdapterScale, ...] | None:
+    """Return the adapters that act on the request; None, as for an empty list, leaves it to what is set."""
+    if not request.lora:
+        return None
+    return tuple(
+        AdapterScale(adapter=item.id, scale=item.scale, param=f"lora[{index}].id")
+        for index, item in enumerate(request.lora)
+    )
 
 
 def sampling_to_core(request: wire.SamplerFields, max_tokens: int | None) -> SamplingParams:

@@ -10,10 +10,15 @@ import msgspec
 from litestar import Response
 
 from compat.openai.errors import reply
+from compat.openai.picture_tool.events import Told as Spoken
+from compat.openai.picture_tool.names import TYPE
+from compat.openai.picture_tool.rounds import Rounds
+from compat.openai.picture_tool.tool import PictureTool
 from compat.openai.settings import OpenAiSettings
 from compat.openai.stream import Head
 from server.core.errors import ContextTooLong
-from server.core.jobs import Event, Work
+from server.core.jobs import Work
+from server.core.text import ChatRequest
 from server.http.auth import owner_of
 from server.http.disconnect import unless_disconnected
 from server.http.json_body import JsonBody, ignored_header
@@ -24,12 +29,34 @@ WAITING = b": waiting for the model\n\n"
 
 Answer = Response[Any] | EventStream
 T = TypeVar("T")
+Told = TypeVar("Told")
+ToldBy = TypeVar("ToldBy", covariant=True)
+ToldTo = TypeVar("ToldTo", contravariant=True)
 
 
-class Encoder(Protocol):
+class Stream(Protocol[ToldBy]):
+    """The events of a job, or of several that make one answer."""
+
+    async def started(self) -> None:
+        """Wait until the engine has accepted the work; raise the error that it was refused with."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[ToldBy]:
+        """Return the events."""
+        ...
+
+    async def aclose(self) -> None:
+        """Leave: what still runs is abandoned."""
+        ...
+
+
+S = TypeVar("S", bound=Stream[Any])
+
+
+class Encoder(Protocol[ToldTo]):
     """Makes the chunks of a stream, each one line of JSON."""
 
-    def feed(self, event: Event) -> list[bytes]:
+    def feed(self, event: ToldTo) -> list[bytes]:
         """Return the chunks that an event makes."""
         ...
 
@@ -39,12 +66,11 @@ class Encoder(Protocol):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Work with what its answer needs of the request.
+    """What the answer to some work needs of the request.
 
     `param` is the field that holds the prompt, for errors about its length; `ignored` are fields without effect.
     """
 
-    work: Work
     param: str
     ignored: tuple[str, ...]
 
@@ -61,8 +87,26 @@ def new_head(prefix: str, model: str, settings: OpenAiSettings) -> Head:
     )
 
 
+def submitted(service: Service, work: Work, request: JsonBody) -> JobStream:
+    """Return the stream of a new job; raise what the service refuses it with."""
+    return service.submit(work, owner=owner_of(request))
+
+
+def conversation(
+    service: Service, work: ChatRequest, tool: PictureTool | None, request: JsonBody, *, gap: str = ""
+) -> Stream[Spoken]:
+    """Return the stream of a chat, or of all jobs of one whose model may ask for pictures; raises as `submitted`.
+
+    `gap` stands between the texts of two chats.
+    """
+    if tool is None or all(offered.name != TYPE for offered in work.tools):
+        return submitted(service, work, request)
+    owner = owner_of(request)
+    return Rounds(work, tool, lambda more: service.submit(more, owner=owner), gap=gap)
+
+
 async def streamed(
-    service: Service, order: Order, encoder: Encoder, request: JsonBody, settings: OpenAiSettings
+    stream: Stream[Told], order: Order, encoder: Encoder[Told], request: JsonBody, settings: OpenAiSettings
 ) -> EventStream:
     """Return the streamed answer once the engine has accepted the work, or once patience has ended.
 
@@ -70,25 +114,22 @@ async def streamed(
         ServerError: the work was refused before that.
         ClientLeft: nobody waits any more.
     """
-    stream, accepted = await opened(service, order, request, settings.patience_s)
+    accepted = await opened(stream, order, request, settings.patience_s)
     frames = _frames(stream, encoder, order, b"" if accepted else WAITING)
     return event_stream(frames, headers=order.headers, ping_s=settings.ping_s, on_close=stream.aclose)
 
 
-async def opened(service: Service, order: Order, request: JsonBody, patience_s: float) -> tuple[JobStream, bool]:
-    """Return the job's stream, and whether the engine has accepted it before patience ended; raises as `streamed`."""
-    stream = service.submit(order.work, owner=owner_of(request))
+async def opened(stream: Stream[Any], order: Order, request: JsonBody, patience_s: float) -> bool:
+    """Tell whether the engine has accepted the work before patience ended; raises as `streamed`."""
     try:
-        accepted = await unless_disconnected(request, _accepted(stream, order, patience_s))
+        return await unless_disconnected(request, _accepted(stream, order, patience_s))
     except BaseException:
         await stream.aclose()
         raise
-    return stream, accepted
 
 
-async def gathered(service: Service, order: Order, read: Callable[[JobStream], Awaitable[T]], request: JsonBody) -> T:
-    """Return what `read` makes of all of a job's events; raises as `streamed`, and what ends the job later too."""
-    stream = service.submit(order.work, owner=owner_of(request))
+async def gathered(stream: S, order: Order, read: Callable[[S], Awaitable[T]], request: JsonBody) -> T:
+    """Return what `read` makes of all events; raises as `streamed`, and what ends the work later too."""
     try:
         return await unless_disconnected(request, _read(stream, read, order))
     finally:
@@ -105,7 +146,7 @@ def placed(error: ContextTooLong, param: str) -> ContextTooLong:
     return ContextTooLong(error.message, **{**error.facts, "param": param})
 
 
-async def _accepted(stream: JobStream, order: Order, patience_s: float) -> bool:
+async def _accepted(stream: Stream[Any], order: Order, patience_s: float) -> bool:
     try:
         async with asyncio.timeout(patience_s):
             await stream.started()
@@ -116,15 +157,15 @@ async def _accepted(stream: JobStream, order: Order, patience_s: float) -> bool:
     return True
 
 
-async def _read(stream: JobStream, read: Callable[[JobStream], Awaitable[T]], order: Order) -> T:
+async def _read(stream: S, read: Callable[[S], Awaitable[T]], order: Order) -> T:
     try:
         return await read(stream)
     except ContextTooLong as error:
         raise placed(error, order.param) from None
 
 
-async def _frames(stream: JobStream, encoder: Encoder, order: Order, preface: bytes) -> AsyncIterator[bytes]:
-    """Yield the frames of a job. Once bytes have gone out, an error is a frame and the end, without `[DONE]`."""
+async def _frames(stream: Stream[Told], encoder: Encoder[Told], order: Order, preface: bytes) -> AsyncIterator[bytes]:
+    """Yield the frames of an answer. Once bytes have gone out, an error is a frame and the end, without `[DONE]`."""
     try:
         if preface:
             yield preface

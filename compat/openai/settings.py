@@ -19,6 +19,7 @@ class OpenAiSettings(msgspec.Struct, frozen=True, kw_only=True):
     `body_limit` is in bytes. `fingerprint` is told as `system_fingerprint`; llama-server's clients want a leading `b`.
     `responses_file` is the SQLite file that remembers answers of `/v1/responses` (None = they are not remembered): at
     most `responses_kept` of them, for `responses_days` since they were last used, in `responses_bytes` together.
+    With `fetch_images`, pictures that conversations name by addresses are fetched.
     """
 
     default_model: str = ""
@@ -35,3 +36,4 @@ class OpenAiSettings(msgspec.Struct, frozen=True, kw_only=True):
     responses_days: float = 30.0
     responses_bytes: int = 512 * MIB
     images: ImagesSettings = ImagesSettings()
+    fetch_images: bool = False

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from compat.openai import wire
 from compat.openai.logprobs import OffsetText, chat_logprobs
+from compat.openai.picture_tool.events import CallBegins, CallFailed, PartialPicture, PictureBegins, PictureMade, Told
 from server.core.errors import Cancelled, ProtocolError
 from server.core.image import ImageFinished, ImageReady, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, Loading, Waiting
@@ -25,6 +26,7 @@ from server.core.text import (
     TokenLogprob,
     ToolCallDelta,
 )
+from server.http.picture_files import MEDIA_TYPES
 
 DONE = b"[DONE]"
 
@@ -134,8 +136,14 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
 
 
+def shown(made: PictureMade, index: int) -> wire.ShownPicture:
+    """Return a picture that the model has asked for, number `index` of the message."""
+    url = f"data:{MEDIA_TYPES[made.kind]};base64,{made.base64}"
+    return wire.ShownPicture(index=index, image_url=wire.PictureUrl(url))
+
+
 class ChatEncoder:
-    """Chunks of a chat answer: role, thoughts, text and calls, finish for each choice, then usage, then `[DONE]`."""
+    """Chunks of a chat answer: role, thoughts, text, calls and pictures, finish for each choice, usage, `[DONE]`."""
 
     def __init__(self, head: Head, tally: Tally, manner: Manner) -> None:
         self._head = head
@@ -143,13 +151,18 @@ class ChatEncoder:
         self._manner = manner
         self._opened: set[int] = set()
         self._called: set[int] = set()
+        self._pictures = 0
         self._encode = msgspec.json.Encoder().encode
 
-    def feed(self, event: Event) -> list[bytes]:
+    def feed(self, event: Told) -> list[bytes]:
         """Return the chunks that an event makes, each one line of JSON."""
         match event:
             case TextDelta() | ReasoningDelta() | ToolCallDelta():
                 return self._more(event)
+            case PictureMade():
+                return self._picture(event)
+            case CallBegins() | PictureBegins() | PartialPicture() | CallFailed():
+                return []
             case TextFinished():
                 return self._finish(event)
             case TextStarted():
@@ -194,6 +207,12 @@ class ChatEncoder:
         if self._manner.old_calls:
             return wire.Delta(function_call=function) if event.index == 0 else None
         return wire.Delta(tool_calls=(call,))
+
+    def _picture(self, made: PictureMade) -> list[bytes]:
+        chunks = self._opening(0)
+        chunks.append(self._chunk(0, wire.Delta(images=(shown(made, self._pictures),))))
+        self._pictures += 1
+        return chunks
 
     def _finish(self, event: TextFinished) -> list[bytes]:
         self._tally.finish(event)

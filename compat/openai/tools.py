@@ -6,6 +6,7 @@
 | `"none"` | `none`, and the model is told of no tools |
 | `"required"`, `"any"` | `required` |
 | `{"type": "function", "function": {"name": "f"}}`, `{"type": "function", "name": "f"}` | `named`, `f` |
+| `{"type": "image_generation"}` | `named`: the function that stands for that tool |
 | `{"type": "allowed_tools", "allowed_tools": {"mode", "tools"}}` (or flat) | only those tools, `auto` or `required` |
 | `functions`, `function_call` | the same in their older form: at most one call |
 """
@@ -17,6 +18,7 @@ import msgspec
 
 from compat.openai import wire
 from compat.openai.constraints import schema_text
+from compat.openai.picture_tool.names import TYPE
 from server.core.errors import InvalidValue, Unsupported
 from server.core.text import Tool
 
@@ -24,6 +26,10 @@ NO_PARAMETERS: wire.JsonObject = {"type": "object", "properties": {}}
 
 Choice = Literal["auto", "none", "required", "named"]
 _WORDS: dict[str, Choice] = {"": "auto", "auto": "auto", "none": "none", "required": "required", "any": "required"}
+
+
+PICTURES = Tool(name=TYPE)
+"""Stands for the tool `image_generation` until its checkpoint is known: see `picture_tool.tool`."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +51,7 @@ def tools_to_core(request: wire.ChatCompletionRequest) -> Offer:
 
     Raises:
         InvalidValue: a call is demanded of a function that is not there.
-        Unsupported: a tool is not a function.
+        Unsupported: a tool is of another type than `function` and `image_generation`.
     """
     if is_old_form(request):
         functions = [function_to_core(item, f"functions[{k}]") for k, item in enumerate(request.functions or [])]
@@ -57,8 +63,11 @@ def tools_to_core(request: wire.ChatCompletionRequest) -> Offer:
 def _tools(tools: list[wire.Tool]) -> tuple[Tool, ...]:
     converted = []
     for index, tool in enumerate(tools):
+        if tool.type == TYPE:
+            converted.append(PICTURES)
+            continue
         if tool.type != "function":
-            text = f"tools of type {tool.type[:64]!r} are not supported by this server, only functions"
+            text = f"tools of type {tool.type[:64]!r} are not supported by this server, only functions and {TYPE}"
             raise Unsupported.of(f"tools[{index}].type", text)
         if tool.function is None:
             raise InvalidValue.of(f"tools[{index}].function", f"'tools[{index}].function' is missing")
@@ -92,8 +101,9 @@ def _named(tools: tuple[Tool, ...], wanted: dict[str, Any], param: str, parallel
     if kind == "allowed_tools":
         inner = wanted.get("allowed_tools")
         return _allowed(tools, inner if isinstance(inner, dict) else wanted, param, parallel)
-    if kind != "function":
-        raise Unsupported.of(f"{param}.type", f"'{param}' can name functions only, not tools of another type")
+    if kind not in ("function", TYPE):
+        text = f"'{param}' can name functions and {TYPE}, no tools of another type"
+        raise Unsupported.of(f"{param}.type", text)
     name = _known(_name(wanted), tools, param)
     return Offer(tools=tools, choice="named", name=name, parallel=False)
 
@@ -109,6 +119,8 @@ def _allowed(tools: tuple[Tool, ...], allowed: dict[str, Any], param: str, paral
 
 
 def _name(wanted: dict[str, Any]) -> object:
+    if wanted.get("type") == TYPE:
+        return TYPE
     function = wanted.get("function")
     return function.get("name") if isinstance(function, dict) else wanted.get("name")
 

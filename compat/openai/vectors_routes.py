@@ -26,11 +26,10 @@ class VectorsDoor:
     async def embed(self, data: vectors_wire.EmbeddingRequest, request: JsonBody) -> Response[Any]:
         """Turn texts into vectors."""
         work = embeddings_to_core(data, self._desk.model(data.model, Role.EMBEDDER))
-        order = serve.Order(work=work, param="input", ignored=self._desk.noted(request.ignored))
+        order = serve.Order(param="input", ignored=self._desk.noted(request.ignored))
         count = len(work.inputs)
-        vectors = await serve.gathered(
-            self._desk.service, order, lambda stream: collect_vectors(stream, count), request
-        )
+        stream = serve.submitted(self._desk.service, work, request)
+        vectors = await serve.gathered(stream, order, lambda events: collect_vectors(events, count), request)
         # Thousands of vectors are a second's work, during which streams of others must go on.
         body = await asyncio.to_thread(
             embeddings_from_core, vectors, work.model, as_base64=data.encoding_format == "base64"
@@ -41,9 +40,10 @@ class VectorsDoor:
         """Score documents against a query."""
         work = rerank_to_core(data, self._desk.model(data.model, Role.RERANKER))
         param = "documents" if data.texts is None else "texts"
-        order = serve.Order(work=work, param=param, ignored=self._desk.noted(request.ignored))
+        order = serve.Order(param=param, ignored=self._desk.noted(request.ignored))
         count = len(work.documents)
-        scores = await serve.gathered(self._desk.service, order, lambda stream: collect_scores(stream, count), request)
+        stream = serve.submitted(self._desk.service, work, request)
+        scores = await serve.gathered(stream, order, lambda events: collect_scores(events, count), request)
         return serve.whole(rerank_from_core(data, work, scores), order)
 
 

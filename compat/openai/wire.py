@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from compat.openai.picture_fields import ToolFields
+
 INT32 = 2**31 - 1
 INT64 = 2**63 - 1
 MAX_MESSAGES = 4096
@@ -47,12 +49,20 @@ Choosable = Annotated[list[Choice], Meta(max_length=1024)]
 JsonObject = dict[str, Any]
 
 
+class ImageUrl(Struct, frozen=True):
+    """Where a picture is: a data URL, or an address. `detail` has no effect: a model sees as much as it can."""
+
+    url: str
+    detail: ShortText | None = None
+
+
 class ContentPart(Struct, frozen=True):
-    """One part of a message. Only text and refusal are read; the others (`image_url`, `input_audio`) are refused."""
+    """One part of a message. Texts, refusals and pictures are read; the others (`input_audio`, `file`) are refused."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: ImageUrl | str | None = None
 
 
 class FunctionCall(Struct, frozen=True):
@@ -82,6 +92,7 @@ class Message(Struct, frozen=True):
     function_call: FunctionCall | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    images: Any = None
 
 
 class Function(Struct, frozen=True):
@@ -93,10 +104,9 @@ class Function(Struct, frozen=True):
     strict: bool | None = None
 
 
-class Tool(Struct, frozen=True):
-    """A tool that the model may use; of the types only `function` is known."""
+class Tool(ToolFields, frozen=True, kw_only=True):
+    """A tool that the model may use, of the type `function` or `image_generation`."""
 
-    type: str = "function"
     function: Function | None = None
 
 
@@ -133,6 +143,13 @@ class StructuredOutputs(Struct, frozen=True):
     grammar: GrammarText | None = None
     json_object: bool | None = None
     structural_tag: Any = None
+
+
+class LoraScale(Struct, frozen=True, kw_only=True):
+    """How strongly an adapter of the model acts: `id` is its place in `/lora-adapters`, or its name."""
+
+    id: Annotated[int, Meta(ge=0, le=INT32)] | Annotated[str, Meta(min_length=1, max_length=1024)]
+    scale: Annotated[float, Meta(ge=-1000, le=1000)] = 0.0
 
 
 class SamplerFields(Struct, frozen=True, kw_only=True):
@@ -181,7 +198,8 @@ class SamplerFields(Struct, frozen=True, kw_only=True):
     guided_grammar: GrammarText | None = None
     structured_outputs: StructuredOutputs | None = None
     grammar_lazy: Any = None
-    lora: Any = None
+    lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
+    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
 class SamplingFields(SamplerFields, frozen=True, kw_only=True):
@@ -194,7 +212,6 @@ class SamplingFields(SamplerFields, frozen=True, kw_only=True):
     max_completion_tokens: Limit | None = None
     response_format: ResponseFormat | None = None
     n_probs: Likely | None = None
-    cache_salt: Annotated[str, Meta(max_length=256)] | None = None
 
 
 class Reasoning(Struct, frozen=True):
@@ -345,14 +362,29 @@ class MadeCall(Struct, frozen=True, kw_only=True):
     function: CalledFunction
 
 
+class PictureUrl(Struct, frozen=True):
+    """Where a picture is: a data URL that holds it."""
+
+    url: str
+
+
+class ShownPicture(Struct, frozen=True, kw_only=True):
+    """A picture that the tool `image_generation` has made, in the shape that OpenRouter and LiteLLM gave to such."""
+
+    index: int
+    type: str = "image_url"
+    image_url: PictureUrl
+
+
 class Delta(Struct, frozen=True):
-    """What is new in a choice: nothing, its role, more text or thoughts, or pieces of calls."""
+    """What is new in a choice: nothing, its role, more text or thoughts, pieces of calls, or a picture."""
 
     role: str | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
     function_call: CalledFunction | UnsetType = UNSET
+    images: tuple[ShownPicture, ...] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True, kw_only=True):
@@ -387,6 +419,7 @@ class AssistantMessage(Struct, frozen=True, kw_only=True):
     reasoning_content: str | UnsetType = UNSET
     tool_calls: tuple[MadeCall, ...] | UnsetType = UNSET
     function_call: CalledFunction | UnsetType = UNSET
+    images: tuple[ShownPicture, ...] | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True, kw_only=True):

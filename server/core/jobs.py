@@ -7,7 +7,17 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
-from server.core.pixels import GridRequest, JoinRequest, MapRequest, PoseRequest, SplitRequest, UpscaleRequest
+from server.core.pixels import (
+    FrameRequest,
+    GridRequest,
+    GrowRequest,
+    JoinRequest,
+    LayRequest,
+    MapRequest,
+    PoseRequest,
+    SplitRequest,
+    UpscaleRequest,
+)
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -39,6 +49,9 @@ Work = (
     | JoinRequest
     | MapRequest
     | PoseRequest
+    | GrowRequest
+    | FrameRequest
+    | LayRequest
 )
 
 

@@ -13,16 +13,20 @@ ModelId = NewType("ModelId", str)
 class ModelKind(StrEnum):
     """What a file is for.
 
-    TEXT, CHECKPOINT and UPSCALER can be loaded by themselves, the others are parts for a checkpoint.
+    TEXT, CHECKPOINT and UPSCALER can be loaded by themselves, the others are parts for a checkpoint, but for TEXT_LORA
+    and PROJECTOR (eyes), which are parts for a text model.
     """
 
     TEXT = "text"
+    TEXT_LORA = "text_lora"
+    PROJECTOR = "projector"
     CHECKPOINT = "checkpoint"
     VAE = "vae"
     LORA = "lora"
     EMBEDDING = "embedding"
     HYPERNETWORK = "hypernetwork"
     CONTROLNET = "controlnet"
+    IMAGE_ENCODER = "image_encoder"
     UPSCALER = "upscaler"
     PREVIEW = "preview"
 
@@ -83,7 +87,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     (`sub/deliberate_v2.safetensors`); `aliases` are further names that find it. `files[0]` is the main file (absolute).
     `broken` is the reason why it cannot be loaded, None when it can. `sha256` is the whole file's, None until known.
     `short_hashes` are prefixes by which other programs name the file. `modified` is Unix seconds.
-    `metadata` holds strings of the header that dialects show (a LoRA's `ss_*` keys, GGUF's `general.*`).
+    `metadata` holds strings of the header that dialects show (a LoRA's `ss_*` keys, GGUF's `general.*`). `projector` is
+    the file by which a text model sees pictures (absolute), empty when there is none.
     """
 
     id: ModelId
@@ -101,6 +106,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     text: TextFacts | None = None
     image: ImageFacts | None = None
     metadata: dict[str, str] = {}
+    projector: str = ""
 
     @property
     def stem(self) -> str:
@@ -109,13 +115,39 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         return tail.rsplit(".", 1)[0] if "." in tail else tail
 
 
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter for a text model. `scale` holds for requests that name none; 0 = it waits for one that does.
+
+    `file` is where it is; empty = where the registry knows an adapter of that name. `problem` is why it cannot be used,
+    as far as the registry knows.
+    """
+
+    name: str
+    scale: float = 0.0
+    file: str = ""
+    problem: str = ""
+
+
 class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings"):
     """How to load a text model.
 
     `context` tokens for each of `slots` parallel requests (0 = the model's own, capped by `context_cap`); `batch`
     tokens per prefill step; `gpu_layers` -1 = all that the library can offload; `threads` 0 = physical cores.
-    `speculation` lets the engine guess tokens from the text so far where that measures faster; off by default, since
-    llama.cpp rounds differently for one token and for several, which may tip a near tie.
+    `speculation` lets the engine guess tokens from the text so far where that measures faster and changes nothing of
+    what is said.
+
+    `kv_type_k` and `kv_type_v` hold for one half of the cache in place of `kv_type`. `split_mode` is how layers are
+    spread over accelerators (`layer`, `row`, `tensor`, `none` = all on `main_gpu`), `tensor_split` in which proportion
+    (empty = by their memory). `use_mmap` maps the file instead of reading it, `use_mlock` keeps it from being swapped
+    out. Positions: `rope_scaling` is `none`, `linear`, `yarn`, `longrope` or empty = what the file says, as is 0 for
+    the other `rope_` keys and for `yarn_original_context`, the context that the model was trained for. `loras` are the
+    adapters that requests may name, None = those that fit and lie in the model's folder or in `lora/` in it.
+
+    `draft` is a small model of the same vocabulary, by its name or file, that guesses up to `draft_tokens` tokens at a
+    time; it takes memory of its own, and part only with `speculation`.
+
+    `mmproj` is the projector by which the model sees pictures: a file, `none`, or empty = the one that lies beside the
+    model and is named after it.
     """
 
     context: int = 0
@@ -126,7 +158,22 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: str = "f16"
-    speculation: bool = False
+    kv_type_k: str = ""
+    kv_type_v: str = ""
+    speculation: bool = True
+    split_mode: str = "layer"
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
+    use_mmap: bool = True
+    use_mlock: bool = False
+    rope_scaling: str = ""
+    rope_frequency_base: float = 0.0
+    rope_frequency_scale: float = 0.0
+    yarn_original_context: int = 0
+    loras: tuple[str | Adapter, ...] | None = None
+    mmproj: str = ""
+    draft: str = ""
+    draft_tokens: int = 15
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settings"):
@@ -159,10 +206,20 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
 LoadSettings = TextSettings | ImageSettings
 
 
+class AdapterFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter of a text model as it stands: `problem` is why it cannot be used, None when it can."""
+
+    name: str
+    scale: float = 0.0
+    problem: str | None = None
+
+
 class LoadedFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker reports once its model is ready.
 
     `slots` is how many jobs it takes at a time; `context` tokens per slot (0 for images); `footprint` is measured.
+    `adapters` are those of a text model, in the order in which requests count them; `sees` tells that it
+    takes pictures.
     """
 
     slots: int
@@ -170,3 +227,5 @@ class LoadedFacts(msgspec.Struct, frozen=True, kw_only=True):
     context: int = 0
     device: str = "cpu"
     dtype: str = ""
+    adapters: tuple[AdapterFacts, ...] = ()
+    sees: bool = False

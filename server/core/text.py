@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+MOST_PICTURES = 64
+"""Of one request."""
+
 
 class TextPart(msgspec.Struct, frozen=True, tag="text_part"):
     """A run of text inside a message."""
@@ -12,9 +15,13 @@ class TextPart(msgspec.Struct, frozen=True, tag="text_part"):
 
 
 class PicturePart(msgspec.Struct, frozen=True, tag="picture_part"):
-    """An encoded picture inside a message (PNG, JPEG or WebP bytes)."""
+    """An encoded picture inside a message (PNG, JPEG, WebP, GIF or BMP bytes; of several frames the first).
+
+    `param` is the request's field to name when it cannot be read.
+    """
 
     data: bytes
+    param: str = "messages"
 
 
 Part = TextPart | PicturePart
@@ -118,6 +125,18 @@ class GrammarConstraint(msgspec.Struct, frozen=True, kw_only=True, tag="grammar_
 Constraint = JsonConstraint | RegexConstraint | GrammarConstraint
 
 
+class AdapterScale(msgspec.Struct, frozen=True, kw_only=True):
+    """How strongly an adapter of the model acts on a request, 0 = not at all.
+
+    `adapter` is its place in the model's list, from 0, or its name. `param` is the request's field to name when there
+    is none of that name.
+    """
+
+    adapter: int | str
+    scale: float
+    param: str = "lora"
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     """A conversation to be continued `choices` times. `template_options` reach the chat template as variables.
 
@@ -126,7 +145,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     is made. `constraint` holds for the answer's content. `logprobs` is how many of the most likely tokens are told
     beside each chosen one, None = none at all. `split_reasoning` tells thoughts apart from the answer
     (`ReasoningDelta`); after `reasoning_budget` tokens they are ended (None = never, 0 = at once). What was computed of
-    a prompt is used again for requests of the same `scope` alone.
+    a prompt is used again for requests of the same `scope` alone. Of the model's adapters those in `adapters` act, and
+    no other; None = as is set for the model.
     """
 
     model: str
@@ -144,6 +164,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     split_reasoning: bool = True
     reasoning_budget: int | None = None
     scope: str = ""
+    adapters: tuple[AdapterScale, ...] | None = None
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completion"):
@@ -152,7 +173,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first, with
     its tokens' logprobs if `logprobs` (see ChatRequest) asks for them. `suffix` is the text that follows (fill in the
     middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are). For
-    `scope` see ChatRequest.
+    `scope` and `adapters` see ChatRequest.
     """
 
     model: str
@@ -165,17 +186,21 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     suffix: str | None = None
     best_of: int = 0
     scope: str = ""
+    adapters: tuple[AdapterScale, ...] | None = None
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):
     """Texts (or token ids) to be turned into vectors of length 1.
 
-    `dimensions` keeps the first of each vector and normalises again; None = all.
+    `dimensions` keeps the first of each vector and normalises again; None = all. `norm` says what is of length 1: the
+    sum of the p-th powers (2 = the usual length), -1 = vectors are left as they come, 0 = the largest number becomes
+    32760.
     """
 
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    norm: int = 2
 
 
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, tag="rerank"):
@@ -298,7 +323,10 @@ class ScoresReady(msgspec.Struct, frozen=True, kw_only=True, tag="scores_ready")
 
 
 class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag="tokenized"):
-    """The tokens with their pieces, and the text that they stand for (a rendered chat's prompt)."""
+    """The tokens with their pieces, and the text that they stand for (a rendered chat's prompt).
+
+    The places that a picture takes are negative numbers without a piece.
+    """
 
     tokens: tuple[int, ...]
     pieces: tuple[bytes, ...]

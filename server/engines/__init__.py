@@ -1,8 +1,8 @@
 """The machine rooms: code that runs llama.cpp and torch inside a worker process.
 
 `LOADERS` names the loader of each runtime as "module:class", so that nothing heavy is imported until a worker loads a
-model. `base` is the seam that workers see; `text` and `image` are the real engines; `fake` (with `fake_model`, its
-files and faults) serves tests alone.
+model. `base` is the seam that workers see; `text` and `image` are the real engines, which both read pictures by
+`input_pictures`; `fake` (with `fake_model`, its files and faults) serves tests alone.
 """
 
 from server.core.models import Runtime

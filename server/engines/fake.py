@@ -3,6 +3,7 @@
 The "model file" is a small JSON text; what it and prompts may ask for is in `fake_model`.
 """
 
+import io
 import math
 import random
 import struct
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from server.core.errors import ContextTooLong, InvalidValue, LoadFailed, ServerError
-from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
+from server.core.image import FileFormat, ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import CancelMode, Event, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
 from server.core.memory import MIB, RAM, Footprint
 from server.core.models import LoadedFacts, LoadSettings, ModelCard
@@ -179,11 +180,13 @@ class FakeImages(OneAtATime):
                 index = batch * work.batch_size + number
                 seed = work.seeds.first + (index if work.seeds.variation_strength == 0 else 0)
                 picture = png(width, height, colour(prompt, seed))
+                as_png, as_other = (picture, b"") if work.file.kind == "png" else _rewritten(picture, work.file)
                 yield ImageReady(
                     index=index,
                     seed=seed,
                     variation=work.seeds.variation + index,
-                    png=picture,
+                    png=as_png,
+                    file=as_other,
                     width=width,
                     height=height,
                 )
@@ -242,6 +245,14 @@ def png(width: int, height: int, rgb: tuple[int, int, int]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
+
+
+def _rewritten(picture: bytes, form: FileFormat) -> tuple[bytes, bytes]:
+    from PIL import Image  # only where a test asks for another format
+
+    from server.engines.image.files import held
+
+    return held(Image.open(io.BytesIO(picture)), form)
 
 
 def _read(card: ModelCard, report: Report) -> FakeModel:

@@ -76,6 +76,11 @@ def read_text(png: bytes) -> dict[str, str]:
     return texts
 
 
+def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield names and contents of a PNG's chunks but its pixels; raise BadImage when it is none or cut off."""
+    return ((chunk.kind, bytes(chunk.data)) for chunk in _chunks(png) if chunk.kind != b"IDAT")
+
+
 def _chunks(png: bytes) -> Iterator[_Chunk]:
     if png[:8] != SIGNATURE:
         raise BadImage("the image is not a PNG")

@@ -69,7 +69,7 @@ def _draft(items: Sequence[Probed]) -> Draft:
     card = ModelCard(
         id=ModelId(""),
         name=found.name,
-        kind=found.kind,
+        kind=finding.kind,
         files=tuple(str(path) for item in items for path in (item.found.path, *item.found.more)),
         runtime=finding.runtime,
         architecture=finding.architecture,

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from server.core.models import ModelCard, ModelKind
+from server.core.errors import UnknownModel
+from server.core.models import Adapter, ModelCard, ModelKind
 from server.registry import cards as making
 from server.registry.cards import Draft, Probed
 from server.registry.companions import automatic_vae, preview_decoder
@@ -19,6 +20,8 @@ from server.registry.hashes import HashCache
 from server.registry.index import NameIndex
 from server.registry.probe.base import BrokenModel, Finding, NotMine
 from server.registry.probe.identify import identify
+from server.registry.projectors import with_projectors
+from server.registry.text_adapters import chosen_adapters, fitting_adapters
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +49,8 @@ class _Shelf(msgspec.Struct, frozen=True):
 class Catalog:
     """All models of some folders. Empty until `scan`; readers always see one whole state.
 
-    `aliases` maps further names to model names. `allow_pickle` only tells whether pickle files count as usable;
-    they are never read here.
+    `aliases` maps further names to model names. `projectors` says by which file a text model sees, see
+    `with_projectors`. `allow_pickle` only tells whether pickle files count as usable; they are never read here.
     """
 
     def __init__(
@@ -56,10 +59,12 @@ class Catalog:
         *,
         hashes: HashCache,
         aliases: Mapping[str, str] = NO_ALIASES,
+        projectors: Mapping[str, str] = NO_ALIASES,
         allow_pickle: bool = False,
     ) -> None:
         self._folders = tuple(folders)
         self._aliases = dict(aliases)
+        self._projectors = dict(projectors)
         self._allow_pickle = allow_pickle
         self._hashes = hashes
         self._scanning = threading.Lock()
@@ -92,6 +97,25 @@ class Catalog:
     def preview_decoder(self, card: ModelCard) -> str | None:
         """Return the file of the tiny decoder for a checkpoint's previews, None when there is none."""
         return preview_decoder(card, self.cards(ModelKind.PREVIEW))
+
+    def text_adapters(self, card: ModelCard, wanted: Sequence[str | Adapter] | None) -> tuple[Adapter, ...]:
+        """Return the adapters of a text model with their files: those that are wanted, None = those that fit it."""
+        if wanted is None:
+            return fitting_adapters(card, self.cards(ModelKind.TEXT_LORA))
+        return chosen_adapters(wanted, self._text_adapter)
+
+    def text_model(self, name: str) -> ModelCard | None:
+        """Return the text model of a name, None when there is none."""
+        try:
+            return self.find(name, ModelKind.TEXT)
+        except UnknownModel:
+            return None
+
+    def _text_adapter(self, name: str) -> ModelCard | None:
+        try:
+            return self.find(name, ModelKind.TEXT_LORA)
+        except UnknownModel:
+            return None
 
     @property
     def scanned(self) -> int:
@@ -159,6 +183,7 @@ class Catalog:
     def _shelf(self, drafts: tuple[Draft, ...], skipped: tuple[Skipped, ...], fingerprint: int) -> _Shelf:
         version = self._hashes.version
         cards = [making.with_hash(draft.card, self._hash(draft)) for draft in drafts]
+        cards = with_projectors(cards, self._projectors)
         return _Shelf(drafts, skipped, NameIndex(cards, self._aliases), version, fingerprint)
 
     def _hash(self, draft: Draft) -> str | None:

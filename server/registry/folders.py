@@ -10,9 +10,10 @@ The layout is that of A1111's `models` folder (names of folders in any case), pl
 | `embeddings/`, also beside a folder named `models` | embedding | `.safetensors .pt .bin .png` |
 | `hypernetworks/` | hypernetwork | `.pt .safetensors` |
 | `ControlNet/` | control model | `.safetensors .pth .pt .bin .ckpt` |
+| `clip_vision/` | image encoder for control models | `.safetensors .pth .pt .bin` |
 | `ESRGAN/ RealESRGAN/ SwinIR/ DAT/ HAT/ ScuNET/` | upscaler | `.pth .pt .safetensors` |
 | `VAE-approx/` | preview decoder | `.pt .pth .safetensors` |
-| `text/`, `llm/` | text | `.gguf`, and `.bin` of 2023 |
+| `text/`, `llm/` | text | `.gguf`, and `.bin` of 2023; LoRA adapters among them are known by their header |
 | the folder itself, any other subfolder | text | `.gguf` |
 
 Subfolders count, hidden ones do not. Links are followed, also out of the models folders, as A1111 does: people keep big
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
     "embeddings": (ModelKind.EMBEDDING, frozenset({".safetensors", ".pt", ".bin", ".png"})),
     "hypernetworks": (ModelKind.HYPERNETWORK, frozenset({".pt", ".safetensors"})),
     "controlnet": (ModelKind.CONTROLNET, _TORCH | {".pth", ".bin"}),
+    "clip_vision": (ModelKind.IMAGE_ENCODER, frozenset({".safetensors", ".pt", ".pth", ".bin"})),
     "vae-approx": (ModelKind.PREVIEW, frozenset({".pt", ".pth", ".safetensors"})),
     **dict.fromkeys(
         ("esrgan", "realesrgan", "swinir", "dat", "hat", "scunet"),

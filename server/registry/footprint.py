@@ -6,6 +6,8 @@ It errs on the large side; the worker's own measurement replaces it after the fi
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
+import msgspec
+
 from server.core.image_memory import (
     PIXELS,
     UNET_WIDTHS,
@@ -27,6 +29,7 @@ from server.core.models import (
     TextFacts,
     TextSettings,
 )
+from server.core.text_settings import DRAFT_STREAMS, kv_types
 
 # Bytes for a value of the KV cache (the quantised types store blocks of 32 with their scale).
 KV_BYTES: Mapping[str, float] = {
@@ -66,17 +69,18 @@ FREE_SHARE = 0.95  # of a device's memory; the rest is the system's
 
 
 def estimate(
-    card: ModelCard, settings: LoadSettings, devices: Sequence[DeviceProfile], *, vae_bytes: int = 0
+    card: ModelCard, settings: LoadSettings, devices: Sequence[DeviceProfile], *, more_bytes: int = 0
 ) -> Footprint:
     """Return the bytes per pool of a card loaded with these settings on this machine.
 
-    `vae_bytes` is the size of the file that replaces the checkpoint's VAE.
+    `more_bytes` is the size of what is loaded beside it: the file that replaces the checkpoint's VAE, or the adapters
+    of a text model.
     """
     if isinstance(settings, TextSettings):
-        return _text(card, settings, devices)
+        return _text(card, settings, devices, more_bytes)
     if card.kind is ModelKind.UPSCALER:
         return _upscaler(card, settings, devices)
-    return _image(card, settings, devices, vae_bytes)
+    return _image(card, settings, devices, more_bytes)
 
 
 def pool_of(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> PoolId:
@@ -91,9 +95,15 @@ def kv_cache_bytes(facts: TextFacts, settings: TextSettings) -> int:
     Models that make embeddings compute all texts of a call in one cache.
     """
     slots = 1 if facts.pooling else settings.slots
-    per_token = facts.layers * facts.kv_heads * (facts.key_length + facts.value_length)
-    width = KV_BYTES.get(settings.kv_type, KV_BYTES["f32"])
-    return int(per_token * width * context_per_slot(facts, settings) * slots)
+    keys, values = (KV_BYTES.get(kind, KV_BYTES["f32"]) for kind in kv_types(settings))
+    per_token = facts.layers * facts.kv_heads * (facts.key_length * keys + facts.value_length * values)
+    return int(per_token * context_per_slot(facts, settings) * slots)
+
+
+def draft_cache_bytes(facts: TextFacts, settings: TextSettings) -> int:
+    """Return the size of the KV cache of a model that guesses for one that is loaded with these settings."""
+    own = msgspec.structs.replace(settings, slots=min(settings.slots, DRAFT_STREAMS))
+    return kv_cache_bytes(facts, own)
 
 
 def context_per_slot(facts: TextFacts, settings: TextSettings) -> int:
@@ -117,19 +127,20 @@ def compute_buffer_bytes(facts: TextFacts, settings: TextSettings) -> int:
     return batch * (rows + attention)
 
 
-def _text(card: ModelCard, settings: TextSettings, devices: Sequence[DeviceProfile]) -> Footprint:
+def _text(card: ModelCard, settings: TextSettings, devices: Sequence[DeviceProfile], more_bytes: int) -> Footprint:
     facts = card.text or TextFacts()
     moving = card.size + kv_cache_bytes(facts, settings)
     compute = compute_buffer_bytes(facts, settings)
     places = [device for device in devices if device.backend != "cpu"]
     share = _offloaded_share(facts, settings) if places else 0.0
-    on_device = int(moving * share)
-    resident: list[Mapping[PoolId, int]] = [{RAM: TEXT_PROCESS + moving - on_device}]
-    if on_device:
-        resident.append(_spread(on_device, places))
-        resident.append(_spread(GPU_CONTEXT * len(places), places))
-    working = _spread(compute, places) if on_device else {RAM: compute}
-    return Footprint(resident=add(resident), working=add([working]))
+    on_device = int((moving + more_bytes) * share)
+    resident: list[Mapping[PoolId, int]] = [{RAM: TEXT_PROCESS + moving + more_bytes - on_device}]
+    if not on_device:
+        return Footprint(resident=add(resident), working={RAM: compute})
+    shares = _shares(settings, places)
+    resident.append(_spread(on_device, places, shares))
+    resident += [{device.pool: GPU_CONTEXT} for device in places]
+    return Footprint(resident=add(resident), working=_spread(compute, places, shares))
 
 
 def _offloaded_share(facts: TextFacts, settings: TextSettings) -> float:
@@ -140,12 +151,22 @@ def _offloaded_share(facts: TextFacts, settings: TextSettings) -> float:
     return min(settings.gpu_layers, layers) / layers
 
 
-def _spread(count: int, places: Sequence[DeviceProfile]) -> dict[PoolId, int]:
-    """Divide bytes over devices in proportion to their memory, as llama.cpp splits a model."""
-    total = sum(device.total for device in places)
+def _shares(settings: TextSettings, places: Sequence[DeviceProfile]) -> list[float]:
+    """Return what each device gets of a model, in any unit: all of it on one, as is set, or by the devices' memory."""
+    if settings.split_mode == "none":
+        return [float(index == settings.main_gpu) for index in range(len(places))]
+    if settings.tensor_split:
+        given = settings.tensor_split[: len(places)]
+        return [*given, *[0.0] * (len(places) - len(given))]
+    return [float(device.total) for device in places]
+
+
+def _spread(count: int, places: Sequence[DeviceProfile], shares: Sequence[float]) -> dict[PoolId, int]:
+    """Divide bytes over devices in these proportions; all on the first when those say nothing."""
+    total = sum(shares)
     if not total:
         return {places[0].pool: count}
-    return add([{device.pool: count * device.total // total} for device in places])
+    return add([{device.pool: int(count * share / total)} for device, share in zip(places, shares, strict=True)])
 
 
 def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile], vae_bytes: int) -> Footprint:

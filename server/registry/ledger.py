@@ -11,8 +11,9 @@ import msgspec
 
 from server.core.errors import LoadFailed
 from server.core.memory import DeviceProfile, Footprint, PoolId
-from server.core.models import ImageSettings, LoadSettings, ModelCard, ModelKind, TextSettings
-from server.registry.footprint import estimate, pool_of
+from server.core.models import Adapter, ImageSettings, LoadSettings, ModelCard, ModelKind, TextSettings
+from server.core.text_settings import problems
+from server.registry.footprint import draft_cache_bytes, estimate, pool_of
 from server.registry.hashes import HashCache
 from server.registry.statefile import read_state, write_state
 
@@ -32,8 +33,21 @@ PreviewFor = Callable[[ModelCard], str | None]
 """Returns the file of a tiny decoder that previews of a checkpoint can be made with."""
 
 
+AdaptersFor = Callable[[ModelCard, Sequence[str | Adapter] | None], tuple[Adapter, ...]]
+"""Returns the adapters of a text model with their files, given those that its settings name (None = none are named)."""
+
+
+DraftFor = Callable[[str], ModelCard | None]
+"""Returns the text model of a name, None when there is none."""
+
+
 def no_vae(_: ModelCard) -> str | None:
     """Know no VAE files, or no decoders."""
+    return None
+
+
+def no_draft(_: str) -> ModelCard | None:
+    """Know no text models."""
     return None
 
 
@@ -42,8 +56,10 @@ class Ledger:
 
     `text` and `image` hold for all, `overrides` (model name -> settings by name) for some; a name is an id, a file
     name, a stem or an alias. `pinned` models stay once loaded. `vae_for` finds the VAE of a checkpoint whose settings
-    name none, `preview_for` the decoder for its previews. `limits` are the bytes of each pool that all models may hold
-    together, none = not limited. `file` keeps measured footprints. One thread only.
+    name none, `preview_for` the decoder for its previews, `adapters_for` those of a text model,
+    `draft_for` the model that a text model's settings name to guess for it. `limits` are the bytes
+    of each pool that all models may hold together, none = not limited. `file` keeps measured footprints. One thread
+    only.
     """
 
     def __init__(
@@ -57,6 +73,8 @@ class Ledger:
         pinned: Collection[str] = (),
         vae_for: VaeFor = no_vae,
         preview_for: PreviewFor = no_vae,
+        adapters_for: AdaptersFor | None = None,
+        draft_for: DraftFor = no_draft,
         limits: Mapping[PoolId, int] = NO_LIMITS,
         file: Path | None = None,
     ) -> None:
@@ -68,6 +86,8 @@ class Ledger:
         self._pinned = {name.casefold() for name in pinned}
         self._vae_for = vae_for
         self._preview_for = preview_for
+        self._adapters_for = adapters_for
+        self._draft_for = draft_for
         self._limits = dict(limits)
         self._file = file
         self._measured = read_state(file, dict[str, Footprint]) or {}
@@ -75,7 +95,7 @@ class Ledger:
     def settings(self, card: ModelCard) -> LoadSettings:
         """Return how the card is to be loaded; raise LoadFailed when its own settings make no sense."""
         if card.kind is ModelKind.TEXT:
-            return self._with_overrides(card, self._text)
+            return self._text_settings(card)
         settings = self._with_overrides(card, self._image)
         if card.kind is not ModelKind.CHECKPOINT:
             return msgspec.structs.replace(settings, vae=None)
@@ -94,8 +114,11 @@ class Ledger:
         measured = self._measured.get(_key(card, settings))
         if measured is not None:
             return measured
-        vae = settings.vae if isinstance(settings, ImageSettings) else None
-        return estimate(card, settings, self._devices, vae_bytes=_size(vae) if vae else 0)
+        more = sum(map(_size, _more_files(settings)))
+        if isinstance(settings, TextSettings) and settings.draft:
+            draft = self._draft_for(self._with_overrides(card, self._text).draft)
+            more += draft_cache_bytes(draft.text, settings) if draft is not None and draft.text is not None else 0
+        return estimate(card, settings, self._devices, more_bytes=more)
 
     def learn(self, card: ModelCard, footprint: Footprint) -> None:
         """Remember what the loaded card holds."""
@@ -121,6 +144,28 @@ class Ledger:
         if isinstance(settings, ImageSettings) and settings.vae is not None:
             await self._hashes.compute(settings.vae)
 
+    def _text_settings(self, card: ModelCard) -> TextSettings:
+        settings = self._with_overrides(card, self._text)
+        for key, text in problems(settings):
+            raise LoadFailed(f"the settings of model {card.id!r} in the configuration: {key} {text}", model=card.id)
+        loras = settings.loras if self._adapters_for is None else self._adapters_for(card, settings.loras)
+        return msgspec.structs.replace(settings, loras=loras, mmproj=card.projector, draft=self._draft(card, settings))
+
+    def _draft(self, card: ModelCard, settings: TextSettings) -> str:
+        """Return the file of the model that guesses, empty for none."""
+        if not settings.draft or not settings.speculation:
+            return ""
+        found = self._draft_for(settings.draft)
+        if found is not None and found.id == card.id:
+            return ""
+        if found is not None and found.broken is None:
+            return found.files[0]
+        file = Path(settings.draft).expanduser()
+        if not file.is_file():
+            text = f"the settings of model {card.id!r} in the configuration: draft {settings.draft!r} is no text model"
+            raise LoadFailed(text if found is None else f"{text} that can be loaded: {found.broken}", model=card.id)
+        return str(file.absolute())
+
     def _with_overrides(self, card: ModelCard, base: Settings) -> Settings:
         """Return the settings with what the configuration says of this card; keys of the other kind are left out."""
         changed: dict[str, object] = {}
@@ -143,6 +188,14 @@ def _names(card: ModelCard) -> set[str]:
 def _key(card: ModelCard, settings: LoadSettings) -> str:
     digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:16]
     return f"{card.id}|{card.size}|{card.modified}|{digest}"
+
+
+def _more_files(settings: LoadSettings) -> tuple[str, ...]:
+    """Return the files that are loaded beside the model's own: what replaces its VAE, or adapters and projector."""
+    if isinstance(settings, ImageSettings):
+        return (settings.vae,) if settings.vae else ()
+    adapters = (item.file for item in settings.loras or () if isinstance(item, Adapter))
+    return tuple(file for file in (*adapters, settings.mmproj, settings.draft) if file)
 
 
 def _size(file: str) -> int:

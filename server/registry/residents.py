@@ -11,7 +11,7 @@ import msgspec
 from server.core.errors import ServerError
 from server.core.jobs import CancelMode, JobId, Outcome, Work
 from server.core.memory import Footprint, readable
-from server.core.models import LoadedFacts, LoadSettings, ModelCard, ModelId, ModelKind
+from server.core.models import AdapterFacts, LoadedFacts, LoadSettings, ModelCard, ModelId, ModelKind
 from server.workers.supervisor import STOP_GRACE_S, Worker
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
     """How a loaded model stands. `state` is loading, ready or leaving; `last_used` is monotonic seconds.
 
-    `context` is tokens per slot, 0 until it is known.
+    `context` is tokens per slot, 0 until it is known. `adapters` are those that a text model was loaded with.
     """
 
     model: ModelId
@@ -32,6 +32,7 @@ class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
     footprint: Footprint
     last_used: float
     context: int = 0
+    adapters: tuple[AdapterFacts, ...] = ()
 
 
 class Resident:

@@ -8,7 +8,15 @@ import msgspec
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, JobId, JobState, Work
 from server.core.pixels import PixelWork
-from server.core.text import TextFinished
+from server.core.text import (
+    ChatRequest,
+    CompletionRequest,
+    ReasoningDelta,
+    SamplingParams,
+    TextDelta,
+    TextFinished,
+    ToolCallDelta,
+)
 from server.service.totals import TextTotals, Totals
 
 HISTORY = 64
@@ -18,7 +26,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """How a job stands. Times are seconds of the monotonic clock. `position` counts among the waiting, 0 when running.
 
     `step` of `steps` in pass `pass_index` of `passes` tell the progress of pictures and stay 0 for text. `preview` is
-    the newest rough look (PNG). `tag` is the mark that the door gave (a client's task id).
+    the newest rough look (PNG). `tag` is the mark that the door gave (a client's task id). `sampling` is how text is
+    written, None for other work, and `written` how many tokens have been shown.
     """
 
     id: JobId
@@ -36,6 +45,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     preview: bytes | None = None
     tag: str = ""
+    sampling: SamplingParams | None = None
+    written: int = 0
 
 
 class JobEntry:
@@ -59,6 +70,7 @@ class JobEntry:
         self._step = 0
         self._steps = 0
         self._preview: bytes | None = None
+        self._written = 0
 
     def wait_again(self) -> None:
         """Put the job back among the waiting: what was done of it is lost."""
@@ -80,6 +92,8 @@ class JobEntry:
                 self._preview = event.png
             case ImageReady() | ImageFinished():
                 self.drop_preview()
+            case TextDelta() | ReasoningDelta() | ToolCallDelta():
+                self._written += event.tokens
             case TextFinished() if self.totals is not None:
                 self.totals.note(self.work, event)
             case _:
@@ -103,6 +117,8 @@ class JobEntry:
             steps=self._steps,
             preview=self._preview,
             tag=self.tag,
+            sampling=self.work.sampling if isinstance(self.work, ChatRequest | CompletionRequest) else None,
+            written=self._written,
         )
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from server.core.errors import LoadFailed
 from server.core.memory import Footprint
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import Adapter, AdapterFacts, LoadedFacts, LoadSettings, ModelCard, TextSettings
 from server.registry.residents import Residents
 
 
@@ -31,6 +31,14 @@ class Provision(Protocol):
     async def prepare(self, card: ModelCard) -> None:
         """Do what must be done by the time the model is ready (its file's hash, say)."""
         ...
+
+
+def listed(settings: LoadSettings) -> tuple[AdapterFacts, ...]:
+    """Return the adapters that a model would be loaded with, as far as is known before."""
+    if not isinstance(settings, TextSettings):
+        return ()
+    wanted = [Adapter(name=item) if isinstance(item, str) else item for item in settings.loras or ()]
+    return tuple(AdapterFacts(name=item.name, scale=item.scale, problem=item.problem or None) for item in wanted)
 
 
 async def load_prepared(card: ModelCard, provision: Provision, residents: Residents, *, limit_s: float) -> LoadedFacts:

@@ -14,15 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
-from server.core.errors import (
-    Broken,
-    ModelBusy,
-    OutOfMemory,
-    ServerError,
-    ShuttingDown,
-    WorkerDied,
-    from_data,
-)
+from server.core.errors import Broken, ModelBusy, OutOfMemory, ServerError, ShuttingDown, WorkerDied, from_data
 from server.core.jobs import (
     CancelMode,
     JobDone,
@@ -36,7 +28,7 @@ from server.core.jobs import (
     Work,
 )
 from server.core.memory import PoolId
-from server.core.models import ModelCard, ModelId
+from server.core.models import AdapterFacts, ModelCard, ModelId
 from server.core.text import ChatRequest, CompletionRequest
 from server.registry.residents import Residents, ResidentView
 from server.service import decisions as hall
@@ -44,7 +36,7 @@ from server.service.board import Board, JobEntry
 from server.service.decisions import SchedulerEvent
 from server.service.limits import Limits
 from server.service.live import MAX_TRIES, LiveJob, LiveJobs
-from server.service.loading import Provision, load_prepared
+from server.service.loading import Provision, listed, load_prepared
 from server.service.scheduler import Scheduler
 from server.service.stream import JobStream
 from server.service.suspects import Suspects
@@ -152,6 +144,13 @@ class Loop:
         """Return the models that are loading, ready or leaving."""
         return tuple(self._view(model) for model in self._scheduler.residents() if model in self._cards)
 
+    def adapters(self, card: ModelCard) -> tuple[AdapterFacts, ...]:
+        """Return the adapters of a text model: those it is loaded with, else those that it would be."""
+        resident = self._residents.get(card.id)
+        if resident is not None and resident.facts is not None:
+            return resident.facts.adapters
+        return listed(self._provision.settings(card))
+
     def used(self) -> dict[PoolId, int]:
         """Return the bytes per pool that models hold now."""
         return self._scheduler.used()
@@ -198,6 +197,7 @@ class Loop:
             footprint=facts.footprint if facts else self._provision.expected(self._cards[model]),
             last_used=self._scheduler.last_used(model),
             context=facts.context if facts else 0,
+            adapters=facts.adapters if facts else (),
         )
 
     def _post(self, event: SchedulerEvent) -> None:

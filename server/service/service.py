@@ -1,7 +1,7 @@
 """The whole of what a door may do."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -10,10 +10,12 @@ from server.core.errors import InvalidValue, QueueFull, ShuttingDown, UnknownMod
 from server.core.image import ImageRequest
 from server.core.jobs import CancelMode, JobId, Work
 from server.core.memory import MemoryBudget, PoolId
-from server.core.models import ModelCard, ModelId, ModelKind
+from server.core.models import AdapterFacts, ModelCard, ModelId, ModelKind
 from server.core.pixels import PixelWork
+from server.core.text import AdapterScale
 from server.registry.built_in import PIXELS
 from server.registry.residents import ResidentView
+from server.service.adapters import AdapterScales
 from server.service.board import JobView
 from server.service.loop import Loop, named
 from server.service.stream import JobStream
@@ -54,7 +56,7 @@ class Shelf(Protocol):
 
 
 class Service:
-    """Every verb a door may use. Owns nothing but its place in front of catalog and loop."""
+    """Every verb a door may use. Owns nothing but its place in front of catalog and loop, and what was set there."""
 
     def __init__(
         self, catalog: Shelf, loop: Loop, *, budget: MemoryBudget, queue_limit: int, machine_ram: MachineRam
@@ -65,6 +67,7 @@ class Service:
         self._queue_limit = queue_limit
         self._machine_ram = machine_ram
         self._accepting = True
+        self._scales = AdapterScales()
 
     @property
     def accepting(self) -> bool:
@@ -92,7 +95,23 @@ class Service:
         if self._loop.board.waiting >= self._queue_limit:
             text = f"{self._queue_limit} requests are waiting already; try again in a moment"
             raise QueueFull(text, retry_after=5)
+        work = self._scales.into(work, card.id, lambda: self._loop.adapters(card))
         return self._loop.submit(card, named(work, card.id, owner), owner=owner, tag=tag)
+
+    def adapters(self, model: str) -> tuple[AdapterFacts, ...]:
+        """Return the adapters of a text model in the order in which requests count them; raise UnknownModel."""
+        card = self._catalog.find(model, ModelKind.TEXT)
+        return self._scales.told(card.id, self._loop.adapters(card))
+
+    def set_adapters(self, model: str, scales: Sequence[AdapterScale]) -> None:
+        """Let these adapters of a text model act on all requests from now on that name none, and no other.
+
+        Raises:
+            UnknownModel: no such model.
+            InvalidValue: it has no such adapter, or that cannot be used.
+        """
+        card = self._catalog.find(model, ModelKind.TEXT)
+        self._scales.set(card.id, scales, self._loop.adapters(card))
 
     async def load(self, model: str) -> None:
         """Return when the model is ready; raise UnknownModel, InvalidValue, DoesNotFit or LoadFailed."""

@@ -82,8 +82,10 @@ def vectors(items: list[Outcome], job: str = "job") -> np.ndarray:
     return np.array(rows)
 
 
-def embed(engine: EmbeddingEngine, *inputs: str | tuple[int, ...], dimensions: int | None = None) -> np.ndarray:
-    engine.submit(JobId("job"), EmbeddingRequest(model="tiny", inputs=inputs, dimensions=dimensions))
+def embed(
+    engine: EmbeddingEngine, *inputs: str | tuple[int, ...], dimensions: int | None = None, norm: int = 2
+) -> np.ndarray:
+    engine.submit(JobId("job"), EmbeddingRequest(model="tiny", inputs=inputs, dimensions=dimensions, norm=norm))
     return vectors(finish(engine))
 
 
@@ -187,6 +189,15 @@ def test_fewer_dimensions_are_the_first_ones_with_length_one(engine: EmbeddingEn
     whole, short = embed(engine, TEXTS[0])[0], embed(engine, TEXTS[0], dimensions=7)[0]
     assert short.shape == (7,)
     np.testing.assert_allclose(short, whole[:7] / np.linalg.norm(whole[:7]), atol=1e-6)
+
+
+def test_other_norms(engine: EmbeddingEngine) -> None:
+    raw, usual = embed(engine, TEXTS[0], norm=-1)[0].astype(np.float64), embed(engine, TEXTS[0])[0]
+    assert not np.isclose(np.linalg.norm(raw), 1)
+    np.testing.assert_allclose(usual, raw / np.linalg.norm(raw), atol=1e-6)
+    np.testing.assert_allclose(embed(engine, TEXTS[0], norm=0)[0], raw / np.abs(raw).max() * 32760, rtol=1e-5)
+    for p in (1, 3):
+        np.testing.assert_allclose(embed(engine, TEXTS[0], norm=p)[0], raw / np.linalg.norm(raw, p), atol=1e-6)
 
 
 def test_the_longest_text_fits_and_one_token_more_does_not(engine: EmbeddingEngine) -> None:

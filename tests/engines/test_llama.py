@@ -319,7 +319,7 @@ def test_running_sequences_are_neighbours(path: Path) -> None:
     for opening in OPENINGS[4:6]:
         engine.submit(JobId(opening), completion(opening))
     run(engine, until=lambda collected: len(collected.texts) == 2)
-    numbers = [sequence.id for sequence in engine._sequences if sequence.reply is not None]
+    numbers = [sequence.id for sequence in engine._caches.sequences if sequence.reply is not None]
     assert numbers[1] == numbers[0] + 1
     engine.close()
 
@@ -331,9 +331,9 @@ def test_cancel_while_the_prompt_is_computed_frees_the_sequence_at_once(path: Pa
     collected = Collected()
     for _ in range(3):
         collected.feed(engine.step())
-    assert engine._sequences[0].unfinished > 0
+    assert engine._caches.sequences[0].unfinished > 0
     engine.cancel(JobId("long"), mode)
-    assert engine._sequences[0].reply is None
+    assert engine._caches.sequences[0].reply is None
     collected = run(engine, into=collected, steps=1)
     assert collected.done == {"long"}
     assert [finished.reason for finished in collected.finished.values()] == ["cancelled"] * (mode is CancelMode.STOP)
@@ -349,7 +349,7 @@ def test_cancel_while_running(engine: LlamaEngine, reference: dict[str, str], mo
     )
     collected = run(engine, until=lambda so_far: len([key for key in so_far.texts if key[0] == "victim"]) >= 3)
     engine.cancel(JobId("victim"), mode)
-    assert all(sequence.reply is None or sequence.reply.job == "other" for sequence in engine._sequences)
+    assert all(sequence.reply is None or sequence.reply.job == "other" for sequence in engine._caches.sequences)
     run(engine, into=collected)
     assert collected.done == {"other", "victim"}
     assert collected.text("other") == reference["The dog"]

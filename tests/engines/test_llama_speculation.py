@@ -3,11 +3,13 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from bench.model import Shape, write_model
 from server.core.errors import Broken
 from server.core.jobs import CancelMode, JobId
 from server.core.text import ChatRequest, CompletionRequest, Message, RegexConstraint, SamplingParams, TextPart
@@ -18,21 +20,24 @@ from tests.support.tiny_gguf import tiny_gguf
 llama_cpp = pytest.importorskip("llama_cpp")
 
 from server.engines.text.engine import LlamaEngine  # noqa: E402
+from server.engines.text.foresight import Guess  # noqa: E402
 from server.engines.text.prefix import Tokens  # noqa: E402
 from server.engines.text.sequences import CachedSequence  # noqa: E402
-from server.engines.text.speculation import WIDTHS  # noqa: E402
-from server.engines.text.speculator import Ahead, Speculator  # noqa: E402
+from server.engines.text.speculation import WIDTHS, Acceptance, Hope  # noqa: E402
+from server.engines.text.speculator import Ahead, Plan, Speculator  # noqa: E402
 from tests.support.llama_engine import GREEDY, ask, chat, completion, load  # noqa: E402
 
 pytestmark = pytest.mark.llama
 
 STORIES = SHARED / "models" / "stories260K.gguf"
 OPENINGS = ("Once upon a time", "The dog", "Lily and Tom", "A big red ball")
-LONG = SamplingParams(temperature=0, max_tokens=150, ignore_eos=True)
+LONG = SamplingParams(temperature=0, max_tokens=100, ignore_eos=True)
 SEEDED = SamplingParams(temperature=1.1, seed=7, max_tokens=80, ignore_eos=True)
 WRONG = np.full(16, 5, np.int32)
+BOUND = 0.1
+ROWS = 36
 
-Guesser = Callable[[CachedSequence], Tokens | None]
+Guesser = Callable[[CachedSequence], Tokens]
 
 
 @pytest.fixture(scope="module", params=["random", pytest.param("stories", marks=needs_shared)])
@@ -46,7 +51,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def plain(path: Path) -> Iterator[LlamaEngine]:
     """Return an engine that guesses nothing."""
     engine = load(path, slots=4)
-    engine._speculator.wanted = False
+    engine._steps._speculator.wanted = False
     yield engine
     engine.close()
 
@@ -58,32 +63,43 @@ def engine(path: Path) -> Iterator[LlamaEngine]:
     engine.close()
 
 
-class Forced:
-    """Stands in for the speculator: computes guesses of one width whenever it can, and counts what came of them."""
-
-    wanted = True
+class Forced(Speculator):
+    """Computes guesses of one width whenever it can, whatever that takes, and counts what came of them."""
 
     def __init__(self, width: int, guesser: Guesser | None = None) -> None:
+        super().__init__(rows=ROWS, wanted=True)
         self.width = width
         self.decodes = 0
+        self.backs = 0
         self._guesser = guesser
-        self._own = Speculator(rows=36, wanted=True)
+        self._exactness.bound = BOUND
 
     def ahead(self, running: Sequence[CachedSequence]) -> Ahead:
         self.decodes += 1
-        room = min(sequence.reply.left for sequence in running if sequence.reply is not None)
-        guesses = (
-            self._own.ahead(running).guesses if self._guesser is None else [self._guesser(each) for each in running]
-        )
-        return Ahead(min(self.width, room, 36 // len(running)), guesses)
+        plain = super().ahead(running)
+        replies = [sequence.reply for sequence in running if sequence.reply is not None]
+        if any(reply.foresight.footing.again for reply in replies):
+            return plain
+        guesses = plain.guesses
+        if self._guesser is not None:
+            guesses = [Guess(self._guesser(each).tolist(), Hope(rate=0.5), Acceptance()) for each in running]
+        width = min(self.width, min(reply.left for reply in replies), ROWS // len(running))
+        if width > 1:
+            self._leave(running, Plan(width))
+        return Ahead(width, guesses)
 
-    def observe(self, replies: int, width: int, seconds: float) -> None:
+    def observe(self, replies: int, width: int, seconds: float, *, trial: bool = False) -> None:
         pass
+
+    def doubts(self, reply: Any, row: Any) -> bool:
+        doubts = super().doubts(reply, row)
+        self.backs += doubts
+        return doubts
 
 
 def force(engine: LlamaEngine, width: int, guesser: Guesser | None = None) -> Forced:
     forced = Forced(width, guesser)
-    engine._speculator = forced
+    engine._steps._speculator = forced
     return forced
 
 
@@ -144,15 +160,15 @@ def test_the_text_is_the_same_whatever_was_guessed(
         assert same(expected, ask(engine, work))
         made = expected.finished["job", 0].usage.completion_tokens
         if share == 1.0:
-            assert forced.decodes <= made / 8 + 8
+            assert forced.decodes <= made / 8 + 8 or forced.backs
         if share == 0.0:
-            assert forced.decodes == made - 1
+            assert forced.decodes >= made - 1
 
 
 def _tokens_of(engine: LlamaEngine, collected: Collected) -> Tokens:
     """Return the tokens of the last answer with its prompt, from the cache in which it was made."""
     usage = collected.finished["job", 0].usage
-    latest = max(engine._sequences, key=lambda sequence: sequence.last_used)
+    latest = max(engine._caches.sequences, key=lambda sequence: sequence.last_used)
     assert latest.length == usage.prompt_tokens + usage.completion_tokens - 1
     return latest.tokens.copy()
 
@@ -176,7 +192,7 @@ def test_several_replies_are_guessed_at_together(plain: LlamaEngine, engine: Lla
         completion("The dog", sampling=SamplingParams(temperature=0, repeat_penalty=1.3, max_tokens=60)),
         completion("The dog", sampling=SamplingParams(temperature=0, dry_multiplier=0.8, max_tokens=60)),
         completion("The dog", sampling=SamplingParams(temperature=0, logit_bias=((300, 1e4),), max_tokens=30)),
-        completion("The dog", sampling=SamplingParams(temperature=0, ignore_eos=True)),
+        completion("The dog " * 80, sampling=SamplingParams(temperature=0, ignore_eos=True)),
         completion("The dog", sampling=LONG, choices=3),
         ChatRequest(
             model="tiny",
@@ -203,7 +219,7 @@ def test_after_wrong_guesses_the_cache_is_as_if_there_had_been_none(engine: Llam
     first = ask(engine, work)
     assert same(ask(plain, work), first)
     longer = completion("Once upon a time the dog" + first.text("job") + " and", sampling=GREEDY)
-    for sequence in engine._sequences:
+    for sequence in engine._caches.sequences:
         assert llama_cpp.llama_memory_seq_pos_max(engine._context._memory, sequence.id) == sequence.length - 1
     assert same(ask(plain, longer), ask(engine, longer))
 
@@ -229,48 +245,103 @@ def test_a_cache_that_cannot_be_cut_ends_speculation(
     collected = run(engine, until=lambda so_far: bool(so_far.texts))
     trim = engine._context.trim
     monkeypatch.setattr(engine._context, "trim", lambda sequence, length: length == 0 and trim(sequence, 0))
-    speculator = engine._speculator
+    speculator = engine._steps._speculator
     force(engine, 8, lambda _: WRONG)
     run(engine, into=collected)
     assert isinstance(collected.errors["doomed"], Broken)
-    assert not engine._speculator.wanted
+    assert not engine._steps._speculator.wanted
     monkeypatch.undo()
-    engine._speculator = speculator
+    engine._steps._speculator = speculator
     assert same(ask(plain, completion("The dog")), ask(engine, completion("The dog")))
+
+
+class Timed:
+    """An engine on a machine where a token more in a decode costs `cost` of a decode; counts the decodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: LlamaEngine, cost: float) -> None:
+        self.decodes = 0
+        speculator = engine._steps._speculator
+        decode, observe = engine._context.decode, speculator.observe
+
+        def counting(batch: Any) -> int:
+            self.decodes += 1
+            return decode(batch)
+
+        def timed(replies: int, width: int, _: float, *, trial: bool) -> None:
+            observe(replies, width, 1 + cost * (width - 1), trial=trial)
+
+        monkeypatch.setattr(engine._context, "decode", counting)
+        monkeypatch.setattr(speculator, "observe", timed)
+
+
+LOOPING = SamplingParams(temperature=0, max_tokens=150, logit_bias=((300, 1e4),))
 
 
 def test_speculation_is_used_by_itself_where_it_is_fast_and_can_be_turned_off(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The measured times are replaced by those of machines on which wide decodes cost nothing, or too much, more."""
-    looping = SamplingParams(temperature=0, max_tokens=150, logit_bias=((300, 1e4),))
-    drawn = msgspec.structs.replace(looping, temperature=1, seed=1)
+    drawn = msgspec.structs.replace(LOOPING, temperature=1, seed=1)
     decodes = {}
     for name, cost, speculation, sampling in (
-        ("cheap", 0.0, True, looping),
-        ("dear", 1.0, True, looping),
-        ("off", 0.0, False, looping),
+        ("cheap", 0.0, True, LOOPING),
+        ("dear", 1.0, True, LOOPING),
+        ("off", 0.0, False, LOOPING),
         ("seeded", 0.0, True, drawn),
     ):
         engine = load(path, slots=1, speculation=speculation)
-        count, decode, observe = [0], engine._context.decode, engine._speculator.observe
-
-        def counting(batch, count=count, decode=decode):
-            count[0] += 1
-            return decode(batch)
-
-        def timed(replies: int, width: int, _: float, cost: float = cost, observe=observe) -> None:
-            observe(replies, width, 1 + cost * (width - 1))
-
-        monkeypatch.setattr(engine._context, "decode", counting)
-        monkeypatch.setattr(engine._speculator, "observe", timed)
+        timed = Timed(monkeypatch, engine, cost)
         collected = ask(engine, completion("The dog", sampling=sampling))
         assert collected.finished["job", 0].usage.completion_tokens == 150
-        decodes[name] = count[0]
+        decodes[name] = timed.decodes
         engine.close()
-    assert decodes["off"] == decodes["seeded"] == 150
-    assert decodes["cheap"] < 30
-    assert 150 - (3 + 7 + 15) <= decodes["dear"] < 150, "each width is tried once"
+    assert decodes["off"] == 150
+    assert 150 < decodes["seeded"] <= 153, "decodes that are thrown away show that guesses would change what is drawn"
+    assert decodes["cheap"] < 40
+    assert 150 - (3 + 7 + 15) <= decodes["dear"] <= 153, "each width is tried once"
+
+
+def test_draws_with_a_seed_are_guessed_where_decodes_of_any_width_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether quantised weights do so depends on the processor."""
+    quantised = tmp_path / "quantised.gguf"
+    write_model(quantised, Shape(layers=2, width=128, feed_forward=256, heads=4, vocabulary=512, context=256))
+    drawn = msgspec.structs.replace(LOOPING, temperature=1, seed=1)
+    texts, decodes = {}, {}
+    for name in ("plain", "guessed"):
+        engine = load(quantised, slots=1, speculation=name == "guessed")
+        timed = Timed(monkeypatch, engine, 0.0)
+        texts[name] = ask(engine, completion((1, 300, 301), sampling=drawn)).texts
+        decodes[name] = timed.decodes
+        known = engine._steps._speculator._exactness._known.values()
+        engine.close()
+    assert texts["plain"] == texts["guessed"]
+    assert known
+    assert (decodes["guessed"] < 60) == any(known)
+
+
+def test_tokens_without_a_choice_are_computed_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = ChatRequest(
+        model="tiny",
+        messages=(Message(role="user", parts=(TextPart("x"),)),),
+        sampling=SamplingParams(temperature=0, max_tokens=120),
+        constraint=RegexConstraint(pattern="once upon a time there was a (dog|cat) and she played all day in the park"),
+    )
+    texts, decodes, tokens = [], [], 0
+    for speculation in (False, True):
+        engine = load(path, slots=1, speculation=speculation)
+        timed = Timed(monkeypatch, engine, 0.0)
+        monkeypatch.setattr(engine._steps._speculator._exactness, "of", lambda _: True)
+        ask(engine, completion("The dog", sampling=GREEDY), "before")  # what a plain decode takes is known by then
+        timed.decodes = 0
+        collected = ask(engine, work)
+        texts.append(collected.texts)
+        tokens = collected.finished["job", 0].usage.completion_tokens
+        decodes.append(timed.decodes)
+        engine.close()
+    assert texts[0] == texts[1]
+    assert decodes[0] == tokens
+    assert decodes[1] < tokens * 2 / 3
 
 
 @needs_shared
@@ -280,7 +351,7 @@ def test_gaps_are_closed_and_replies_go_on_bit_for_bit(monkeypatch: pytest.Monke
     splits = {}
     for name in ("moved", "still"):
         engine = load(STORIES, slots=6)
-        engine._speculator.wanted = False
+        engine._steps._speculator.wanted = False
         engine._caches._movable = name == "moved"
         kept = rows[name] = []
         decode = engine._context.decode

@@ -1,6 +1,8 @@
 """How a real `hearth serve` ends: signals, streams that are finished first, exit statuses, no process left behind."""
 
+import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.llama, needs_llama]
 CONTEXT = 16384
 CONFIG = f"[text]\ncontext = {CONTEXT}\nslots = 2\nthreads = 1\n"
 CHAT = "/v1/chat/completions"
-LONG = 4000  # seconds on any machine, so that nothing ends before it is looked at
+LONG = 1000
 ENDLESS = -1
 
 
@@ -60,15 +62,26 @@ class Stream:
         self._context.__exit__(None, None, None)
 
 
+@contextlib.contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """Stop a process for a while: what it does cannot end before it was looked at, however fast the machine is."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_sigterm_lets_a_running_stream_end_and_takes_nothing_new(server: Running) -> None:
+    server.http.post("/hearth/v1/models/load", json={"model": "tiny"}).raise_for_status()
+    workers = server.pids()
     with Stream(server, LONG) as stream, server.client() as other:
-        workers = server.pids()
-        assert workers
-        server.signal(signal.SIGTERM)
-        health = until(lambda: (told := other.get("/health")).status_code == 503 and told)
+        with standing_still(workers["tiny"]):
+            server.signal(signal.SIGTERM)
+            health = until(lambda: (told := other.get("/health")).status_code == 503 and told)
+            refused = other.post(CHAT, json=body(LONG))
         assert health.json()["ready"] is False
         assert health.headers["retry-after"]
-        refused = other.post(CHAT, json=body(LONG))
         assert refused.status_code == 503
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.json()["error"]["code"] == "shutting_down"

@@ -75,7 +75,7 @@ async def test_in_the_queue(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_before_the_first_word(tmp_path: Path) -> None:
-    async with open_house(tmp_path, talker(tmp_path, slots=1, step_ms=400)) as house:
+    async with open_house(tmp_path, talker(tmp_path, slots=1, step_ms=200)) as house:
         for body in (chat_body("long", ignore_eos=True), endless_body()):
             asking = asyncio.create_task(asks(house, CHAT, body))
             await house.job_in("running")

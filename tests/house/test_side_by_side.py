@@ -111,12 +111,12 @@ async def test_each_client_sees_and_ends_its_own_picture(tmp_path: Path) -> None
         house.another(KEYS[0]) as anna,
         house.another(KEYS[1]) as bert,
     ):
-        body = picture_body("a boat", "klee", steps=200, seed=1)
+        body = picture_body("a boat", "klee", steps=1000, seed=1)
         annas = asyncio.create_task(anna.post(f"{A1111}/txt2img", json=body))
-        body = picture_body("a tree", "marc", steps=120, seed=2)
+        body = picture_body("a tree", "marc", steps=900, seed=2)
         berts = asyncio.create_task(bert.post(f"{A1111}/txt2img", json=body))
         seen = await asyncio.gather(working(anna), working(bert))
-        assert [told["state"]["sampling_steps"] for told in seen] == [200, 120]
+        assert [told["state"]["sampling_steps"] for told in seen] == [1000, 900]
         owners = {job["owner"] for job in await house.jobs()}
         assert len(owners) == 1, "the side door shows a key its own jobs"
         assert (await anna.post(f"{A1111}/interrupt")).json() == {}
@@ -125,6 +125,7 @@ async def test_each_client_sees_and_ends_its_own_picture(tmp_path: Path) -> None
         still = await progress(bert)
         assert still["state"]["interrupted"] is False
         assert still["state"]["job_count"] == 1
+        await bert.post(f"{A1111}/interrupt")
         assert is_picture_of(await berts, "a tree", 2)
         idle = await progress(bert)
         assert (idle["progress"], idle["state"]["job_count"]) == (0, 0)

@@ -1,10 +1,14 @@
 """Pictures without an engine: a tiny PNG, and what a picture job sends."""
 
+import io
 import struct
 import zlib
 
-from server.core.image import ImageFinished, ImageReady, ImageStarted, StepDone
+from PIL import Image
+
+from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted, StepDone
 from server.core.jobs import Event
+from server.engines.image.files import PNG, held
 
 
 def tiny_png(red: int = 0) -> bytes:
@@ -15,17 +19,20 @@ def tiny_png(red: int = 0) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def ready(index: int = 0, *, seed: int = 1, variation: int = 2) -> ImageReady:
+def ready(index: int = 0, *, seed: int = 1, variation: int = 2, form: FileFormat = PNG) -> ImageReady:
     """Return a finished picture."""
-    return ImageReady(index=index, seed=seed, variation=variation, png=tiny_png(index), width=1, height=1)
+    png, file = tiny_png(index), b""
+    if form.kind != "png":
+        png, file = held(Image.open(io.BytesIO(png)), form)
+    return ImageReady(index=index, seed=seed, variation=variation, png=png, file=file, width=1, height=1)
 
 
-def pictures(count: int = 1, *, steps: int = 2) -> list[Event]:
+def pictures(count: int = 1, *, steps: int = 2, form: FileFormat = PNG) -> list[Event]:
     """Return the events of a whole job that makes `count` pictures, one a batch."""
     events: list[Event] = [ImageStarted(passes=count, steps=steps)]
     for index in range(count):
         events += [StepDone(pass_index=index, step=step + 1, steps=steps) for step in range(steps)]
-        events.append(ready(index))
+        events.append(ready(index, form=form))
     return [*events, ImageFinished(reason="complete")]
 
 

@@ -16,8 +16,16 @@ import msgspec
 from server.core.errors import ModelBusy, ServerError, UnknownModel
 from server.core.jobs import CancelMode, Event, JobId, JobState, Work
 from server.core.memory import Footprint, MemoryBudget, PoolId
-from server.core.models import ModelCard, ModelId, ModelKind, TextFacts
-from server.core.pixels import GridRequest, JoinRequest, SplitRequest, UpscaleRequest
+from server.core.models import AdapterFacts, ModelCard, ModelId, ModelKind, TextFacts
+from server.core.pixels import (
+    FrameRequest,
+    GridRequest,
+    GrowRequest,
+    JoinRequest,
+    LayRequest,
+    SplitRequest,
+    UpscaleRequest,
+)
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -142,6 +150,7 @@ class FakeLoop:
         self.views: list[ResidentView] = []
         self.loads: list[ModelId] = []
         self.unloads: list[ModelId] = []
+        self.listed: dict[ModelId, tuple[AdapterFacts, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, card: ModelCard, work: Work, *, owner: str, tag: str) -> JobStream:
@@ -196,6 +205,9 @@ class FakeLoop:
         self.unloads.append(model)
         self.views = [view for view in self.views if view.model != model]
 
+    def adapters(self, card: ModelCard) -> tuple[AdapterFacts, ...]:
+        return self.listed.get(card.id, ())
+
     def residents(self) -> tuple[ResidentView, ...]:
         return tuple(self.views)
 
@@ -218,8 +230,12 @@ def _usual(work: Work) -> tuple[Step, ...]:
         case RerankRequest():
             scores = tuple(float(len(document)) for document in work.documents)
             return TextStarted(prompt_tokens=5), ScoresReady(first=0, scores=scores)
-        case UpscaleRequest() | SplitRequest() | GridRequest() | JoinRequest():
-            return tuple(pictures(len(work.pictures) if isinstance(work, UpscaleRequest) else 1, steps=1))
+        case UpscaleRequest():
+            return tuple(pictures(len(work.pictures), steps=1, form=work.file))
+        case SplitRequest() | GridRequest() | JoinRequest() | LayRequest():
+            return tuple(pictures(1, steps=1))
+        case GrowRequest() | FrameRequest():
+            return tuple(pictures(4 if isinstance(work, GrowRequest) else 3, steps=1))
         case _:
             raise AssertionError(f"a job of the kind {type(work).__name__} needs a script")
     events: list[Step] = [TextStarted(prompt_tokens=5)]

@@ -32,9 +32,19 @@ def load(
     context: int = 0,
     kv_type: str = "f16",
     speculation: bool = False,
+    threads: int = 1,
+    draft: Path | None = None,
+    mmproj: Path | None = None,
 ) -> LlamaEngine:
     settings = TextSettings(
-        slots=slots, batch=batch, context=context, threads=1, kv_type=kv_type, speculation=speculation
+        slots=slots,
+        batch=batch,
+        context=context,
+        threads=threads,
+        kv_type=kv_type,
+        speculation=speculation,
+        draft="" if draft is None else str(draft),
+        mmproj="" if mmproj is None else str(mmproj),
     )
     return LlamaLoader().load(card(path), settings, lambda _: None)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from server.app import House
 from server.config import AuthConfig, Config, MemoryConfig, ModelsConfig, OpenAiConfig, ServerConfig
 from server.core.memory import MIB, RAM
-from server.core.models import ImageFacts, ImageSettings, ModelCard, TextSettings
+from server.core.models import Adapter, ImageFacts, ImageSettings, ModelCard, TextSettings
 from server.engines.fake import colour
 from server.registry.catalog import Catalog
 from server.service.decisions import Load, SchedulerEvent
@@ -37,6 +37,14 @@ class Shelf(FakeShelf):
     """Cards of fakes, with what the House asks of a catalog besides."""
 
     def preview_decoder(self, _: ModelCard) -> str | None:
+        return None
+
+    def text_adapters(self, _: ModelCard, __: object) -> tuple[Adapter, ...]:
+        """Know no adapters."""
+        return ()
+
+    def text_model(self, _: str) -> ModelCard | None:
+        """Know no draft models."""
         return None
 
     def automatic_vae(self, _: ModelCard) -> str | None:
@@ -123,6 +131,20 @@ async def open_house(
     async with _served(house) as url, httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         if keys:
             client.headers["authorization"] = f"Bearer {keys[0]}"
+        yield OpenHouse(url, house, client)
+
+
+@contextlib.asynccontextmanager
+async def real_house(models: Path, state: Path, text: TextSettings) -> AsyncIterator[OpenHouse]:
+    """Serve a house over the models in a folder, with real engines, on a free port."""
+    config = Config(
+        server=ServerConfig(state_dir=str(state)),
+        models=ModelsConfig(folders=(str(models),), rescan_s=0),
+        memory=MemoryConfig(ram=4000 * MIB),
+        text=text,
+    )
+    house = House(config)
+    async with _served(house) as url, httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         yield OpenHouse(url, house, client)
 
 

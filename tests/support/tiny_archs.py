@@ -17,12 +17,28 @@ FILL_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 
 def tiny_qwen2(path: Path, *, context: int = 512, seed: int = 1, width: int = 32, pooling: int | None = None) -> Path:
     """Write a model like Qwen2: byte-level BPE, biases on the attention, tokens for filling in the middle."""
+    more: Values = {} if pooling is None else {"qwen2.pooling_type": (U32, pooling)}
+    return _qwen(path, "qwen2", more, context=context, seed=seed, width=width)
+
+
+def tiny_qwen2vl(
+    path: Path, *, context: int = 512, seed: int = 1, width: int = 32, template: str | None = None
+) -> Path:
+    """Write a model like Qwen2-VL: as Qwen2, but its positions have rows and columns (M-RoPE)."""
+    more: Values = {"qwen2vl.rope.dimension_sections": (ARRAY, (I32, [2, 1, 1, 0]))}
+    if template is not None:
+        more["tokenizer.chat_template"] = (STRING, template)
+    return _qwen(path, "qwen2vl", more, context=context, seed=seed, width=width)
+
+
+def _qwen(path: Path, architecture: str, more: Values, *, context: int, seed: int, width: int) -> Path:
     tokens, merges = _byte_pairs()
     kinds = [NORMAL] * len(tokens)
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *FILL_TOKENS)
     tokens, kinds = [*tokens, *special], [*kinds, *[CONTROL] * len(special)]
     values: Values = {
-        **_figures("qwen2", context, width),
+        **_figures(architecture, context, width),
+        **more,
         "tokenizer.ggml.model": (STRING, "gpt2"),
         "tokenizer.ggml.pre": (STRING, "qwen2"),
         "tokenizer.ggml.tokens": (ARRAY, (STRING, tokens)),
@@ -35,8 +51,6 @@ def tiny_qwen2(path: Path, *, context: int = 512, seed: int = 1, width: int = 32
         "tokenizer.ggml.fim_suf_token_id": (U32, tokens.index(FILL_TOKENS[1])),
         "tokenizer.ggml.fim_mid_token_id": (U32, tokens.index(FILL_TOKENS[2])),
     }
-    if pooling is not None:
-        values["qwen2.pooling_type"] = (U32, pooling)
     tensors = llama_tensors(len(tokens), width, seed)
     random = np.random.default_rng(seed + 1)
     for layer in range(2):

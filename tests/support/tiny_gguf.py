@@ -1,5 +1,6 @@
 """Writes a complete little llama model with random weights as a GGUF file (version 3): tests need no download."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,21 @@ WORDS = (
 )
 
 
-def tiny_gguf(path: Path, *, template: str | None = None, context: int = 512, seed: int = 1, width: int = 32) -> Path:
-    """Write a two-layer model to `path` and return it; equal arguments give equal bytes."""
-    vocabulary = sentence_pieces()
+def tiny_gguf(
+    path: Path,
+    *,
+    template: str | None = None,
+    context: int = 512,
+    seed: int = 1,
+    width: int = 32,
+    added: Mapping[str, np.ndarray] | None = None,
+    control: Sequence[str] = (),
+) -> Path:
+    """Write a two-layer model to `path` and return it; equal arguments give equal bytes.
+
+    `added` is added to the weights of these names. `control` are further control tokens, at the vocabulary's end.
+    """
+    vocabulary = sentence_pieces() + [(text, 0.0, CONTROL) for text in control]
     values: dict[str, tuple[int, Any]] = {
         "general.architecture": (STRING, "llama"),
         "general.name": (STRING, "tiny"),
@@ -35,7 +48,9 @@ def tiny_gguf(path: Path, *, template: str | None = None, context: int = 512, se
     }
     if template is not None:
         values["tokenizer.chat_template"] = (STRING, template)
-    path.write_bytes(gguf(values, llama_tensors(len(vocabulary), width, seed)))
+    tensors = llama_tensors(len(vocabulary), width, seed)
+    tensors |= {name: tensors[name] + more for name, more in (added or {}).items()}
+    path.write_bytes(gguf(values, tensors))
     return path
 
 

@@ -7,19 +7,26 @@ engine           the batching loop; one decode a step
     prefix       pure: where a prompt runs and what it inherits from another cache
     neighbours   pure: which replies move so that no gap splits a batch
   speculator     several tokens of a reply in one decode
-    lookup       pure: a guess at the next tokens from the text so far
+    foresight    what one reply's tokens can be guessed from
+      lookup     pure: a guess at the next tokens from the text so far
+    draft        a second, small model that guesses
     speculation  pure: how many of them are worth computing
+    exactness, footing           that guesses change nothing of what is said, though kernels round differently
+  turns        pure: whose step it is among replies under different adapters
   replies, reply                 what a request becomes; one choice: tokens in, events out
     sampling_values              what was asked for, checked, in llama.cpp's terms
     token_sampling, candidates   which token comes next: the row is cut, a native chain chooses
-    array_sampling               the same over arrays, for rows that stay long and for what native code cannot do
+    lottery                      a draw from a long row without weighing all of it
+    array_sampling               all samplers over arrays, for rows that stay long and what native code cannot do
     penalties, dry               what the text has used already becomes less likely
     detokenise, stop_strings     tokens to text that may be shown
     logprobs, token_trail        what is told of each token, and with which piece of text
     prompt_scores, contest       logprobs of an echoed prompt; the best of several replies
     reply_plan, lead             how the replies to a request are held and read
       guide, landing             which tokens may come next, which must, and when it is over
-      constraints, constraint_limits, gbnf   schemas, patterns and grammars to masks of tokens
+      constraints, constraint_limits   schemas, patterns and grammars to masks of tokens
+        gbnf, gbnf_tree          llama.cpp's grammars read, and what can be said of their rules
+        lexemes, lexeme_net      pure: which parts of them the library's lexer may read by itself
       output_parser, reasoning, tool_formats   answer, thoughts and calls out of text
       parsed_text                the events of a parsed reply
 tokenising       text to tokens and back, answered at once
@@ -30,5 +37,11 @@ prompts          requests to checked prompts
     chat_template, fallback_templates, deadline   messages to text
     conversation_shape           calls and tools in the shape that the template takes
     control_text                 what people write never becomes a control token
-native, native_log, batch, vocabulary, footprint, cores, allocator   owners of what is the library's and the machine's
+    placed_pictures              pure: where pictures stand in a conversation and in its prompt
+arrivals         requests whose pictures are still to be read, one a step
+sight            how a model sees: what is remembered of pictures, and their embeddings
+  pictures       names by content, which stand in a prompt as negative ids; their files to pixels
+  projector, picture_batch       owners of what the library for pictures makes
+native, native_log, adapters, batch, vocabulary, footprint, cores, allocator   owners of what is the library's and
+                 the machine's
 """

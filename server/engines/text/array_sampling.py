@@ -1,8 +1,8 @@
 """The sampler chain over arrays: for rows that stay long, and for what native code cannot do with a cut row.
 
 The rules are llama.cpp's (`llama-sampler.cpp`), the means are not: nothing is sorted as a whole. Filters that keep the
-upper part only raise a bound; the place of a share is found by a histogram, then exactly within one bin. A flat row of
-150,000 tokens then takes about a millisecond where sorting takes tens.
+upper part only raise a bound; the place of a share is found by a histogram, then exactly within one bin; and the draw
+from a long row is a `lottery`. A flat row of 150,000 tokens then takes half a millisecond where sorting takes tens.
 """
 
 import math
@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from server.engines.text.candidates import Ids, Row, largest
+from server.engines.text.candidates import Ids, Row, largest, survey
+from server.engines.text.lottery import Lottery
 from server.engines.text.sampling_values import Chain
 
 _FEW = 2048
 _BINS = 4096
 _BLOCK = 512
 _MIROSTAT_TOKENS = 100
-
-_HEAVY = (0.05, 0.0025, 1e-4)
 
 Touch = Callable[[Row], None]
 
@@ -38,6 +37,7 @@ class Pool:
         self.bound = -math.inf
         self._size: int | None = size
         self._weights: Row | None = None
+        self._weighed_bound = -math.inf
         self._peak: float | None = None
 
     @property
@@ -61,9 +61,12 @@ class Pool:
     def weights(self) -> Row:
         """Return the exponentials [n] of the logits relative to the largest; 0 for what was dropped."""
         if self._weights is None:
-            self._weights = np.exp(self.logits - np.float32(self.peak))
-            if self.bound > -math.inf:
-                self._weights *= self.alive()
+            self._weights = self.logits - np.float32(self.peak)
+            np.exp(self._weights, out=self._weights)
+            self._weighed_bound = -math.inf
+        if self.bound > self._weighed_bound:
+            self._weights *= self.alive()
+            self._weighed_bound = self.bound
         return self._weights
 
     def raise_bound(self, bound: float, *, counting: bool = True) -> None:
@@ -73,8 +76,6 @@ class Pool:
             size = self.size if not counting else None
             self.bound = bound
             self._size = size
-            if self._weights is not None:
-                self._weights *= self.alive()
 
     def scale(self, temperature: float) -> None:
         """Divide all logits."""
@@ -82,20 +83,23 @@ class Pool:
             self.raise_bound(self.peak)
         elif temperature != 1.0:
             self.logits /= np.float32(temperature)
-            # The bound must stay a logit of the row: the same division in the same precision.
+            # Both must stay logits of the row: the same division in the same precision.
             self.bound = float(np.float32(self.bound) / np.float32(temperature))
-            self._weights = self._peak = None
+            self._peak = None if self._peak is None else float(np.float32(self._peak) / np.float32(temperature))
+            self._weights = None
 
-    def drop(self, dropped: npt.NDArray[np.bool_]) -> None:
-        """Drop tokens [n] wherever they stand."""
-        self.settle()
-        self.logits[dropped] = -math.inf
-        self._weights = self._peak = self._size = None
+    def drop(self, places: Ids) -> None:
+        """Drop the tokens at some places [k], among them maybe the largest."""
+        if len(places):
+            self.logits[places] = -math.inf
+            self._weights = self._peak = self._size = None
 
     def settle(self) -> None:
         """Write out what was dropped as -inf, so that the logits can be changed by others."""
         if self.bound > -math.inf:
-            self.logits[~self.alive()] = -math.inf
+            # Many times as fast as an assignment by a mask.
+            ceilings = np.where(self.alive(), np.float32(math.inf), np.float32(-math.inf))
+            np.minimum(self.logits, ceilings, out=self.logits)
             self.bound = -math.inf
 
     def touch(self, write: Touch) -> None:
@@ -112,43 +116,47 @@ class Pool:
 
 
 class ArrayChain:
-    """All samplers of a chain, and the draw. Owns the random numbers of one reply that uses it."""
+    """The samplers of a chain, and the draw. Owns the random numbers of one reply that uses it."""
 
-    def __init__(self, chain: Chain, order: Sequence[str], seed: int, touches: Mapping[str, Touch]) -> None:
-        """Prepare the samplers in `order`; `touches` write the penalties into a row."""
+    def __init__(self, chain: Chain, seed: int, touches: Mapping[str, Touch]) -> None:
+        """Prepare the samplers; `touches` write the penalties into a row."""
         self._chain = chain
-        self._order = tuple(order)
         self._random = random.Random(seed)
+        self._lottery = Lottery(seed)
         self._touches = touches
         self._mu = 2.0 * chain.mirostat.tau
 
-    def choose(self, logits: Row, size: int, ids: Ids | None = None) -> int:
+    def choose(self, logits: Row, order: Sequence[str], size: int, ids: Ids | None = None) -> int:
         """Return the place in `logits` [n] of the next token; they are overwritten.
 
         Args:
             logits: of the tokens that were not cut off.
+            order: the samplers that are still to act.
             size: how many tokens there were before the cut.
             ids: which tokens [n] they are; None when nothing was cut off.
         """
         pool = Pool(logits, size, ids)
-        for name in self._order:
+        for name in order:
             self._act(name, pool)
         match self._chain.mirostat.version:
             case 1:
                 self._mirostat_1(pool)
             case 2:
                 self._mirostat_2(pool)
-        weights = pool.weights()
-        place = self._draw(weights)
         if self._chain.mirostat.version:
+            weights = pool.weights()
+            place = self._draw(weights)
             surprise = -math.log2(float(weights[place]) / float(weights.sum()))
             self._mu -= self._chain.mirostat.eta * (surprise - self._chain.mirostat.tau)
-        return place
+            return place
+        if len(logits) > _FEW:
+            return self._lottery.draw(survey(pool.logits), pool.bound, 1.0)
+        return self._draw(pool.weights())
 
-    def probabilities(self, logits: Row, size: int) -> npt.NDArray[np.float64]:
+    def probabilities(self, logits: Row, order: Sequence[str], size: int) -> npt.NDArray[np.float64]:
         """Return the probability [n] of each token before the draw; the logits are overwritten."""
         pool = Pool(logits, size, None)
-        for name in self._order:
+        for name in order:
             self._act(name, pool)
         weights = pool.weights().astype(np.float64)
         return weights / weights.sum()
@@ -205,13 +213,16 @@ class ArrayChain:
         weights = pool.weights()
         total = float(weights.sum())
         centre = pool.peak + _mean(weights, pool) / total
-        alive = pool.alive()
-        score = -np.abs(pool.logits - np.float32(centre))
-        score[~alive] = -math.inf
+        score = pool.logits - np.float32(centre)
+        np.negative(np.abs(score, out=score), out=score)
+        if pool.bound > -math.inf:
+            score[~pool.alive()] = -math.inf
         bound = share_bound(score, weights, self._chain.typical_p * total)
         if self._chain.min_keep > 1:
             bound = min(bound, _nth_largest(score, self._chain.min_keep))
-        pool.drop(alive & (score < np.float32(bound)))
+        # What is too unlikely lies below a bound; what is too likely is little.
+        pool.raise_bound(float(np.nextafter(np.float32(centre + bound), np.float32(-math.inf))))
+        pool.drop(np.flatnonzero((pool.logits > np.float32(centre)) & (score < np.float32(bound))))
 
     def _exclude_top(self, pool: Pool) -> None:
         """Drop all tokens from the threshold on but the least likely of them, with a probability (XTC)."""
@@ -219,14 +230,11 @@ class ArrayChain:
             return
         weights = pool.weights()
         least = self._chain.xtc_threshold * float(weights.sum())
-        above = np.flatnonzero((weights >= np.float32(least)) & pool.alive())
+        above = np.flatnonzero(weights >= np.float32(least) if least > 0 else pool.alive())
         if len(above) < 2 or pool.size - (len(above) - 1) < self._chain.min_keep:
             return
-        last = above[int(pool.logits[above].argmin())]
-        dropped = np.zeros(len(weights), np.bool_)
-        dropped[above] = True
-        dropped[last] = False
-        pool.drop(dropped)
+        last = int(pool.logits[above].argmin())
+        pool.drop(np.delete(above, last))
 
     def _mirostat_1(self, pool: Pool) -> None:
         """Keep so many tokens as a Zipf distribution of the observed shape needs for the wished surprise."""
@@ -269,13 +277,6 @@ def share_bound(score: Row, weights: Row, wanted: float) -> float:
         weights: [n], not negative; 0 for what was dropped before.
         wanted: a sum of weights.
     """
-    for heavy in _HEAVY:
-        head = weights > heavy
-        if 16 * np.count_nonzero(head) > len(weights):
-            break
-        places = np.flatnonzero(head)
-        if float(weights[places].sum()) >= wanted:
-            return _among(score[places], weights[places], wanted)
     if len(score) <= _FEW:
         return _among(score, weights, wanted)
     if float(score.min()) == -math.inf:

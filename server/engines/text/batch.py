@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import llama_cpp
 import numpy as np
@@ -10,6 +10,14 @@ import numpy.typing as npt
 
 SCORED_ROWS = 32
 """How many outputs a step may have on top of one for each sequence: 20 MB of logits at 150,000 tokens."""
+
+
+class Computable(Protocol):
+    """What one `llama_decode` takes: `size` tokens or embeddings, of which `outputs` give results."""
+
+    native: Any
+    size: int
+    outputs: int
 
 
 class Batch:

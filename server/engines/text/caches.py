@@ -6,6 +6,7 @@ are carried out, natively and in the mirror at once.
 
 from server.engines.text.native import Context
 from server.engines.text.neighbours import closing_moves
+from server.engines.text.pictures import clipped, position_after
 from server.engines.text.prefix import WORTH_COPYING, Placement, place
 from server.engines.text.reply import Reply
 from server.engines.text.sequences import CachedSequence
@@ -49,6 +50,7 @@ class Caches:
         for sequence in self.sequences:
             if sequence.reply is reply:
                 sequence.reply = None
+                self._drop_half_picture(sequence)
                 sequence.last_used = self._next_use()
                 if sequence in self.started:
                     self.started.remove(sequence)
@@ -86,17 +88,28 @@ class Caches:
         target.inherit(source, source.length)
         target.last_used = source.last_used
 
+    def _drop_half_picture(self, sequence: CachedSequence) -> None:
+        """Forget a piece of a picture of which only a part was computed: nobody could go on with it."""
+        kept = clipped(sequence.runs, sequence.length)
+        if kept == sequence.length:
+            return
+        if self._context.trim(sequence.id, position_after(sequence.runs, kept)):
+            sequence.inherit(sequence, kept)
+        else:
+            self.empty(sequence)
+
     def _start(self, reply: Reply, placement: Placement) -> None:
         target, source = self.sequences[placement.slot], self.sequences[placement.source]
-        shared = placement.shared
+        shared = clipped(reply.pictures, placement.shared)
         if source is not target and shared:
             self._context.copy(source.id, target.id)
             if source.reply is None and source.length == shared:
                 source.last_used = 0  # its whole content lives on in the target: the first to be overwritten
-        if not self._context.trim(target.id, shared):
+        if not self._context.trim(target.id, position_after(reply.pictures, shared)):
             self._context.trim(target.id, 0)
             shared = 0
         target.inherit(source, shared)
+        target.runs = reply.pictures
         target.reply = reply
         target.scope = reply.scope
         target.last_used = self._next_use()

@@ -1,12 +1,14 @@
 """Messages -> the prompt a model was trained on, by the Jinja template in its file.
 
 A template is code from a stranger. It runs in Jinja's immutable sandbox with the functions that templates are written
-for (`raise_exception`, `strftime_now`, `tojson`), within limits of time and length. Whatever goes wrong in it is told
-as InvalidValue with the template's own words.
+for (`raise_exception`, `strftime_now`, `tojson`), within limits of time and length. Lists of its own it may add to
+and take from, which some do. Whatever goes wrong in it is told as InvalidValue with the
+template's own words.
 """
 
 import datetime
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -22,6 +24,7 @@ from server.engines.text.deadline import Deadline, TookTooLong
 TIME_LIMIT_S = 2.0
 LENGTH_LIMIT = 4 * 1024 * 1024
 _REASON_LIMIT = 500
+_CHANGES_LISTS = frozenset(["append", "extend", "insert", "pop"])
 _NEEDLE = "needle in a haystack"
 
 Json = dict[str, Any]
@@ -42,8 +45,12 @@ class ChatTemplate:
 
     @property
     def knows_tools(self) -> bool:
-        """Tell whether the template looks at `tools` at all."""
-        return "tools" in self._source
+        """Tell whether the template looks at `tools` (or `functions`, as old ones call them) at all."""
+        return re.search(r"\b(tools|functions)\b", self._source) is not None
+
+    def reads(self, key: str) -> bool:
+        """Tell whether the template's text names a key of a message."""
+        return re.search(rf"[.\"']{key}\b", self._source) is not None
 
     def render(
         self,
@@ -108,11 +115,13 @@ class ChatTemplate:
         variables = {
             **(options or {}),
             **self._tokens,
-            "messages": [_with_parts(message) for message in messages] if parts else list(messages),
-            "tools": list(tools) or None,
+            "messages": _Given(map(_with_parts, messages) if parts else messages),
+            "tools": _Given(tools) or None,
             "add_generation_prompt": open_turn,
             "raise_exception": _raise_exception,
             "strftime_now": _strftime_now,
+            "functions": _tojson([tool["function"] for tool in tools]),
+            "datetime": _strftime_now("%b %d %Y %H:%M:%S"),
         }
         pieces: list[str] = []
         length = 0
@@ -130,6 +139,10 @@ class ChatTemplate:
             environment.filters["tojson"] = _tojson
             self._template = environment.from_string(self._source)
         return self._template
+
+
+class _Given(list[Json]):
+    """A list that a template cannot change; its slices are copies that it can."""
 
 
 class _GenerationTag(Extension):
@@ -157,6 +170,12 @@ class _Environment(ImmutableSandboxedEnvironment):
                 if hasattr(sequence, "__len__") and isinstance(count, int) and len(sequence) * count > LENGTH_LIMIT:
                     raise SecurityError("it repeats a text too often")
         return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Allow what changes lists that are not the conversation itself."""
+        if isinstance(obj, list) and not isinstance(obj, _Given) and attr in _CHANGES_LISTS:
+            return True
+        return super().is_safe_attribute(obj, attr, value)
 
 
 def fold_system(messages: Sequence[Json]) -> list[Json]:

@@ -17,9 +17,11 @@ MOST_NODES = 10_000
 MOST_DEPTH = 64
 MOST_CHOICES = 5_000
 MOST_REPEATS = 2_000
+"""Of one thing, and of what is in repetitions within repetitions: a compiler writes each of them out."""
 LONGEST_PATTERN = 512
 MOST_PATTERN_DEPTH = 32
 MOST_GRAMMAR_DEPTH = 100
+MOST_RULES = 1_000
 
 _LEAST_KEYS = ("minItems", "minLength", "minProperties", "minContains")
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -28,6 +30,10 @@ _LONGEST_REASON = 300
 # A regular expression: an escape, a class (whose brackets and braces are no groups), a group's border, a repetition.
 _PATTERN_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()]|\{[\d,\s]*\}", re.DOTALL)
 # A grammar: a string, a class, a comment, a group's border, a repetition.
+_RULES = {
+    "gbnf": re.compile("::="),
+    "lark": re.compile(r"^[ \t]*[?!]?\w[\w.\-]*(?:\[[^\]\n]*\])?[ \t]*:", re.MULTILINE),
+}
 _GBNF_TOKENS = re.compile(
     r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*|\{[\d,\s]*\}|[(){}\[\]]|%llguidance', re.DOTALL
 )
@@ -39,7 +45,7 @@ _LARK_TOKENS = re.compile(
 def parsed_schema(text: str, param: str) -> Any:
     """Return a JSON schema as a value, or raise InvalidValue naming `param` when it is no JSON or too large."""
     _check_size(text, param, "schema")
-    _check_json_depth(text, param)
+    check_json_depth(text, param)
     try:
         schema = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -63,6 +69,8 @@ def check_pattern(pattern: str, param: str) -> None:
 def check_grammar(grammar: str, param: str, *, syntax: str) -> None:
     """Raise InvalidValue when a grammar (`gbnf` or `lark`) is larger, deeper or repeats more than it may."""
     _check_size(grammar, param, "grammar")
+    if len(_RULES[syntax].findall(grammar)) > MOST_RULES:
+        raise InvalidValue.of(param, f"the grammar may have {MOST_RULES} rules")
     _check_borders(
         grammar, _GBNF_TOKENS if syntax == "gbnf" else _LARK_TOKENS, MOST_GRAMMAR_DEPTH, param, "the grammar"
     )
@@ -83,8 +91,11 @@ def _check_size(text: str, param: str, what: str) -> None:
         raise InvalidValue.of(param, f"the {what} holds characters that are no text")
 
 
-def _check_json_depth(text: str, param: str) -> None:
-    """Count brackets outside strings: Python's own parser recurses."""
+def check_json_depth(text: str, param: str) -> None:
+    """Raise InvalidValue naming `param` for JSON that is nested deeper than schemas may be.
+
+    Brackets outside strings are counted: Python's own parser recurses, and so does what goes through its result.
+    """
     depth = 0
     for found in re.finditer(r'"(?:\\.|[^"\\])*"|[\[{]|[\]}]', text, re.DOTALL):
         if found[0] in "[{":
@@ -122,19 +133,37 @@ def _check_node(key: str, value: Any, param: str) -> None:
 
 
 def _check_borders(text: str, tokens: re.Pattern[str], most: int, param: str, what: str) -> None:
-    depth = 0
+    """Check how deep groups are, and how often what is in them is repeated by all repetitions around it.
+
+    Only what must be there counts: it is written out, what may be there is not.
+    """
+    repeated = [1]  # by level: the most that anything in it is repeated
+    latest = border = 0  # how often what ended last is repeated, and where it ended
     for found in tokens.finditer(text):
         token = found[0]
         if token == "%llguidance":
             raise InvalidValue.of(param, f"{what} must not have %llguidance directives")
         if token in ("(", "[", "{"):
-            depth += 1
-            if depth > most:
+            repeated.append(1)
+            if len(repeated) > most + 1:
                 raise InvalidValue.of(param, f"{what} is nested deeper than {most}")
         elif token in (")", "]", "}"):
-            depth = max(0, depth - 1)
-        elif token[0] == "{" and any(int(number[:9]) > MOST_REPEATS for number in re.findall(r"\d+", token)):
-            raise InvalidValue.of(param, f"{what} repeats something more than {MOST_REPEATS} times")
+            latest, border = repeated.pop() if len(repeated) > 1 else 1, found.end()
+            repeated[-1] = max(repeated[-1], latest)
+        elif token[0] == "{":
+            least, largest = _counts(token)
+            latest = max(least, 1) * (latest if found.start() == border else 1)
+            border = found.end()
+            if max(latest, largest) > MOST_REPEATS:
+                raise InvalidValue.of(param, f"{what} repeats something more than {MOST_REPEATS} times")
+            repeated[-1] = max(repeated[-1], latest)
+
+
+def _counts(repetition: str) -> tuple[int, int]:
+    """Return the least and the largest number in `{2,5}`; of many figures only some are read."""
+    numbers = [int(number[:9]) for number in re.findall(r"\d+", repetition)]
+    first = re.match(r"\{\s*(\d+)", repetition)
+    return int(first[1][:9]) if first else 0, max(numbers, default=0)
 
 
 def _refuse_constant(name: str) -> None:

@@ -4,12 +4,15 @@ A compiled grammar reads the tokens one by one and says after each which could f
 -inf, so that greedy and drawn choices obey alike. An end token is allowed exactly when the text may end there.
 Grammars are compiled once and copied for each reply. Limits are checked before (`constraint_limits`), and the library's
 own ones bound what a single step can cost.
+
+What a mask costs at 150,000 tokens depends on how much of a token the library's lexer reads by itself: 0.02 ms where a
+lexeme spans many characters, up to 10 ms where each is one. Hence the wide lexemes that `gbnf` writes.
 """
 
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import llguidance
@@ -21,18 +24,23 @@ from server.core.text import Constraint, GrammarConstraint, JsonConstraint, Rege
 from server.engines.text import gbnf
 from server.engines.text.candidates import Ids, Row
 from server.engines.text.constraint_limits import brief, check_grammar, check_pattern, parsed_schema
+from server.engines.text.deep_stack import on_deep_stack
 from server.engines.text.prefix import Tokens
 
 _CACHED = 32
 _LONGEST_CACHED = 64 * 1024
 # Up to this share of the vocabulary the choice is made among the allowed tokens alone.
 _FEW = 1 / 4
+_WORD = 64
 _CONTROL_PREFIX = b"\xff"
 _BEFORE = "\n"
 
 # One space, or a line break with its indentation: what models write. Without a bound a weak model may write white space
 # for ever, since it is allowed.
 _JSON_SPACE = r"( |\r?\n[ \t]{0,20})?"
+
+
+_Key = str | tuple[Constraint, str | None]
 
 
 class Words(Protocol):
@@ -58,7 +66,7 @@ class Constraints:
         self._vocabulary = vocabulary
         self._source = _TokenSource(vocabulary)
         self._made: llguidance.LLTokenizer | None = None
-        self._compiled: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[_Key, llguidance.LLMatcher] = OrderedDict()
         self._limits = llguidance.LLParserLimits(verbose_errors=False)
 
     def mask(self, constraint: Constraint, *, within: str | None = None) -> "TokenMask":
@@ -71,26 +79,25 @@ class Constraints:
         Raises:
             InvalidValue: it exceeds a limit or cannot be compiled; names the constraint's own parameter.
         """
-        match constraint:
-            case JsonConstraint(schema=text, param=param):
-                body: dict[str, Any] = {"json_schema": json.loads(spaced(parsed_schema(text, param)))}
-                what = f"Invalid schema for {param}"
-            case RegexConstraint(pattern=pattern, param=param):
-                check_pattern(pattern, param)
-                body = {"lark_grammar": f"start: /{llguidance.regex_to_lark(pattern, use_ascii='')}/"}
-                what = "the pattern is wrong"
-            case GrammarConstraint(grammar=grammar, syntax=syntax, param=param):
-                check_grammar(grammar, param, syntax=syntax)
-                body = {"lark_grammar": gbnf.to_lark(grammar, param) if syntax == "gbnf" else grammar}
-                what = "the grammar is wrong"
-        grammars = [{"name": "body", **body}]
-        if within is not None:
-            grammars.insert(0, {"name": "reply", "lark_grammar": within})
-        return self._mask(json.dumps({"grammars": grammars}), param, what)
+        matcher = self._known((constraint, within))
+        if matcher is None:
+            bodies, what = _bodies(constraint)
+            sources = []
+            for body in bodies:
+                grammars = [{"name": "body", **body}]
+                if within is not None:
+                    grammars.insert(0, {"name": "reply", "lark_grammar": within})
+                sources.append(json.dumps({"grammars": grammars}))
+            matcher = self._compile((constraint, within), sources, constraint.param, what)
+        return self._mask(matcher, constraint.param)
 
     def lark_mask(self, lark: str, param: str) -> "TokenMask":
         """Return the mask for a grammar that this program wrote around schemas of the caller; raises as `mask`."""
-        return self._mask(llguidance.LLMatcher.grammar_from_lark(lark), param, f"Invalid schema for {param}")
+        matcher = self._known(lark)
+        if matcher is None:
+            source = llguidance.LLMatcher.grammar_from_lark(lark)
+            matcher = self._compile(lark, [source], param, f"Invalid schema for {param}")
+        return self._mask(matcher, param)
 
     def tokens(self, text: str) -> list[int]:
         """Return ids that spell a text, in the model's own way where that can be, control tokens as such."""
@@ -100,19 +107,33 @@ class Constraints:
             tokens += self._source(part.encode()) if token is None else [token]
         return tokens
 
-    def _mask(self, source: str, param: str, what: str) -> "TokenMask":
-        matcher = self._compiled.get(source)
-        if matcher is None:
-            matcher = llguidance.LLMatcher(self._tokenizer(), source, log_level=0, limits=self._limits)
-            if matcher.is_error():
-                raise InvalidValue.of(param, f"{what}: {brief(matcher.get_error())}")
-            if len(source) <= _LONGEST_CACHED:
-                self._compiled[source] = matcher
-                if len(self._compiled) > _CACHED:
-                    self._compiled.popitem(last=False)
-        else:
-            self._compiled.move_to_end(source)
+    def _mask(self, matcher: "llguidance.LLMatcher", param: str) -> "TokenMask":
         return TokenMask(matcher.deep_copy(), self._vocabulary.size, param, self.tokens)
+
+    def _known(self, key: _Key) -> "llguidance.LLMatcher | None":
+        matcher = self._compiled.get(key)
+        if matcher is not None:
+            self._compiled.move_to_end(key)
+        return matcher
+
+    def _compile(self, key: _Key, sources: Sequence[str], param: str, what: str) -> "llguidance.LLMatcher":
+        """Compile the first of several ways to write a grammar with which the library can begin, and remember it."""
+        for source in sources:
+            matcher = on_deep_stack(partial(self._matcher, source))
+            if source is not sources[-1] and not matcher.is_error():
+                matcher.compute_bitmask()
+            if not matcher.is_error():
+                break
+        if matcher.is_error():
+            raise InvalidValue.of(param, f"{what}: {brief(matcher.get_error())}")
+        if len(sources[0]) <= _LONGEST_CACHED:
+            self._compiled[key] = matcher
+            if len(self._compiled) > _CACHED:
+                self._compiled.popitem(last=False)
+        return matcher
+
+    def _matcher(self, source: str) -> "llguidance.LLMatcher":
+        return llguidance.LLMatcher(self._tokenizer(), source, log_level=0, limits=self._limits)
 
     def _tokenizer(self) -> "llguidance.LLTokenizer":
         """Build the library's picture of the vocabulary at the first use: 0.8 s for 150,000 tokens."""
@@ -135,7 +156,12 @@ class TokenMask:
         self._size = size
         self._param = param
         self._tokens = tokens
-        self._bits = np.zeros((size + 32) // 32, np.int32)  # one token more than the model has, see `_TokenSource`
+        # One token more than the model has, see `_TokenSource`; what lies beyond the model's own is cleared.
+        self._words = np.zeros(size // _WORD + 1, np.uint64)
+        self._own = np.uint64((1 << size % _WORD) - 1)
+        self._address = self._words.ctypes.data
+        self._bytes = (size + 32) // 32 * 4
+        self._is_computed = False
 
     @property
     def is_complete(self) -> bool:
@@ -155,25 +181,36 @@ class TokenMask:
         Raises:
             InvalidValue: the grammar has become too complex to go on.
         """
-        allowed = self._flags()
-        if np.count_nonzero(allowed) <= self._size * _FEW:
-            return np.flatnonzero(allowed)
-        row[np.flatnonzero(allowed == 0)] = -np.inf
+        words = self._computed()
+        if int(np.bitwise_count(words).sum()) <= self._size * _FEW:
+            return _places(words)
+        ceilings = _CEILINGS.take(words.view(np.uint8), axis=0, mode="clip").ravel()  # "clip" asks for no check
+        np.minimum(row, ceilings[: self._size], out=row)
         return None
+
+    def allows(self, token: int) -> bool:
+        """Tell whether a token may come next; raises as `restrict`."""
+        return bool(int(self._computed()[token // _WORD]) >> token % _WORD & 1)
 
     def allowed(self) -> Ids:
         """Return the ids [n] of the tokens that may come next, end tokens among them; raises as `restrict`."""
-        return np.flatnonzero(self._flags())
+        return _places(self._computed())
+
+    def coming(self) -> list[int]:
+        """Return the tokens [n] that must come next: each of them is the only one that is allowed in its place."""
+        return [int(token) for token in self._matcher.compute_ff_tokens()]
 
     def accept(self, token: int) -> None:
         """Go on by a token that was allowed; raises as `restrict`."""
         if not self._matcher.is_stopped():
+            self._is_computed = False
             self._matcher.consume_token(token)
             self._check()
 
     def follow(self, text: str) -> bool:
         """Go on by a text that stands there already; False when the grammar does not begin like this."""
         tokens = self._tokens(text)
+        self._is_computed = False
         return int(self._matcher.try_consume_tokens(tokens)) == len(tokens)
 
     def admits(self, tokens: Sequence[int]) -> bool:
@@ -184,16 +221,65 @@ class TokenMask:
         """Return a second way that goes on from here by itself."""
         return TokenMask(self._matcher.deep_copy(), self._size, self._param, self._tokens)
 
-    def _flags(self) -> npt.NDArray[np.uint8]:
-        """Return 1 for each token [vocabulary] that may come next, 0 for the others."""
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._check()
-        return np.unpackbits(self._bits.view(np.uint8), bitorder="little", count=self._size)
+    def _computed(self) -> npt.NDArray[np.uint64]:
+        """Return a bit [vocabulary] for each token, the lowest of the first word first: 1 if it may come next."""
+        if not self._is_computed:
+            self._matcher.unsafe_compute_mask_ptr(self._address, self._bytes)
+            self._check()
+            self._words[-1] &= self._own
+            self._is_computed = True
+        return self._words
 
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = brief(self._matcher.get_error())
             raise InvalidValue.of(self._param, f"the answer could not be kept to what {self._param} asks: {reason}")
+
+
+def _ceilings() -> npt.NDArray[np.float32]:
+    """Return for every byte of a mask what the logits [256, 8] of its tokens may be at most."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    ceilings = np.where(bits, np.float32(np.inf), np.float32(-np.inf))
+    ceilings.setflags(write=False)
+    return ceilings
+
+
+_CEILINGS = _ceilings()
+
+
+def _places(words: npt.NDArray[np.uint64]) -> Ids:
+    """Return where the bits of a mask are 1 [n], ascending."""
+    used = np.flatnonzero(words)
+    if 4 * len(used) > len(words):
+        return np.flatnonzero(_bits(words))
+    found = np.flatnonzero(_bits(words[used]))
+    return used[found // _WORD] * _WORD + found % _WORD
+
+
+def _bits(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    # numpy looks for what is not zero several times as fast among booleans.
+    return np.unpackbits(words.view(np.uint8), bitorder="little").view(np.bool_)
+
+
+def _bodies(constraint: Constraint) -> tuple[list[dict[str, Any]], str]:
+    """Return what a constraint asks as the library reads it, the best way first, and what an error is called.
+
+    Raises:
+        InvalidValue: it exceeds a limit, or is no grammar.
+    """
+    match constraint:
+        case JsonConstraint(schema=text, param=param):
+            schema = json.loads(spaced(parsed_schema(text, param)))
+            return [{"json_schema": schema}], f"Invalid schema for {param}"
+        case RegexConstraint(pattern=pattern, param=param):
+            check_pattern(pattern, param)
+            return [{"lark_grammar": f"start: /{llguidance.regex_to_lark(pattern, use_ascii='')}/"}], (
+                "the pattern is wrong"
+            )
+        case GrammarConstraint(grammar=grammar, syntax=syntax, param=param):
+            check_grammar(grammar, param, syntax=syntax)
+            written = [grammar] if syntax == "lark" else gbnf.to_lark(grammar, param)
+            return [{"lark_grammar": lark} for lark in written], "the grammar is wrong"
 
 
 class _TokenSource:

@@ -41,11 +41,18 @@ class ControlText:
 
     def choose_mark(self, texts: Iterable[str]) -> str:
         """Return a private-use character that occurs in none of the texts."""
+        return self.choose_marks(texts, 1)[0]
+
+    def choose_marks(self, texts: Iterable[str], count: int) -> list[str]:
+        """Return so many different private-use characters that occur in none of the texts."""
         used = set().union(*map(set, texts))
-        mark = chr(_FIRST_MARK + secrets.randbelow(_MARKS))
-        while mark in used:
+        marks: list[str] = []
+        while len(marks) < count:
             mark = chr(_FIRST_MARK + secrets.randbelow(_MARKS))
-        return mark
+            if mark not in used:
+                used.add(mark)
+                marks.append(mark)
+        return marks
 
     def mark(self, text: str, mark: str) -> str:
         """Return a message's text with marks where it could be taken for control tokens."""

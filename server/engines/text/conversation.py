@@ -1,33 +1,46 @@
 """A chat request -> the token ids of its prompt: contents as the template wants them, control tokens kept apart."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from server.core.errors import InvalidValue, Unsupported
-from server.core.text import ChatRequest, Message, PicturePart, Tool, ToolCall
+from server.core.text import MOST_PICTURES, ChatRequest, Message, TextPart, Tool, ToolCall
 from server.engines.text import fallback_templates
 from server.engines.text.chat_template import ChatTemplate, Json
+from server.engines.text.constraint_limits import check_json_depth
 from server.engines.text.constraints import Constraints
 from server.engines.text.control_text import ControlText, Stretch, map_texts, texts_in
 from server.engines.text.conversation_shape import ConversationShaper
+from server.engines.text.pictures import Runs
+from server.engines.text.placed_pictures import content_of, pictures_in, with_pictures
 from server.engines.text.prefix import Tokens
 from server.engines.text.reasoning import opens_thoughts
 from server.engines.text.reply_plan import ReplyPlanner
+from server.engines.text.sight import Sight
 from server.engines.text.vocabulary import Vocabulary
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
 
 
+class Rendered(NamedTuple):
+    """A conversation as a prompt: its ids [n], whether it ends within thoughts of the assistant, where pictures are."""
+
+    tokens: Tokens
+    opened: bool
+    pictures: Runs = ()
+
+
 class ConversationPrompts:
     """Makes prompts of conversations for one model.
 
-    `stops` end a reply besides the model's end token; only a model without a template and turn tokens has any.
+    `stops` end a reply besides the model's end token; only a model without a template and turn tokens has any. `sight`
+    is how the model sees, None when it does not.
     """
 
-    def __init__(self, vocabulary: Vocabulary, template: str | None, context: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, template: str | None, context: int, sight: Sight | None = None) -> None:
         self.constraints = Constraints(vocabulary)
         self.planner = ReplyPlanner(template or "", self.constraints, vocabulary.control_ids)
         fallback = fallback_templates.choose(vocabulary.control) if template is None else None
@@ -35,6 +48,7 @@ class ConversationPrompts:
         self.stops = () if fallback is None else fallback.stops
         self._vocabulary = vocabulary
         self._context = context
+        self._sight = sight
         self._control = ControlText(vocabulary.control)
         self._template = ChatTemplate(
             source or "", bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
@@ -43,26 +57,49 @@ class ConversationPrompts:
 
     def tokens(self, request: ChatRequest) -> Tokens:
         """Return the prompt's ids [n]; raises as `prompt`."""
-        return self.prompt(request)[0]
+        return self.prompt(request).tokens
 
-    def prompt(self, request: ChatRequest) -> tuple[Tokens, bool]:
-        """Return the prompt's ids [n] and whether it ends within thoughts of the assistant.
+    def prompt(self, request: ChatRequest) -> Rendered:
+        """Return the prompt of a conversation. Reads pictures that were not seen before, which may take seconds.
 
         Raises:
-            InvalidValue: no messages, an unknown role, or the template refuses them.
-            Unsupported: pictures.
+            InvalidValue: no messages, an unknown role, too many pictures, or the template refuses them.
+            Unsupported: pictures, and the model does not see.
+            BadImage: a picture cannot be read.
             ContextTooLong: it is hopelessly too long; whether the ids fit is for the caller to check.
         """
-        _check(request)
-        stretches = self._stretches(request)
-        parts = [self._vocabulary.tokenise(part.text, special=part.special, room=self._context) for part in stretches]
-        tokens = self._vocabulary.with_bos(np.concatenate(parts) if parts else np.empty(0, np.int32))
-        return tokens, bool(stretches) and opens_thoughts(stretches[-1].text, self.planner.thoughts)
+        self.check(request)
+        parts = pictures_in(request)
+        signs = self._control.choose_marks(_texts_of(request), len(parts)) if parts else []
+        stretches = self._stretches(request, signs)
+        opened = bool(stretches) and opens_thoughts(stretches[-1].text, self.planner.thoughts)
+        if self._sight is None or not parts:
+            found = [
+                self._vocabulary.tokenise(part.text, special=part.special, room=self._context) for part in stretches
+            ]
+            return Rendered(
+                self._vocabulary.with_bos(np.concatenate(found) if found else np.empty(0, np.int32)), opened
+            )
+        pictures = dict(zip(signs, map(self._sight.look, parts), strict=True))
+        tokens, runs = self._sight.tokens(with_pictures(stretches, pictures), self._context)
+        return Rendered(tokens, opened, runs)
 
-    def _stretches(self, request: ChatRequest) -> list[Stretch]:
+    def check(self, request: ChatRequest) -> None:
+        """Raise for what can be told before pictures are read, see `prompt`."""
+        _check(request)
+        parts = pictures_in(request)
+        if parts and self._sight is None:
+            text = "this model sees no pictures; put its projector (mmproj-*.gguf) beside its file"
+            raise Unsupported.of(parts[0].param, text)
+        if len(parts) > MOST_PICTURES:
+            text = f"a request can have {MOST_PICTURES} pictures, not {len(parts)}"
+            raise InvalidValue.of(parts[MOST_PICTURES].param, text)
+
+    def _stretches(self, request: ChatRequest, signs: Sequence[str]) -> list[Stretch]:
         # Clients offer their tools to any model (Open WebUI 28 of them), whether its template knows tools or not.
+        left = iter(signs)
         messages, tools = self._shaper.shaped(
-            [_message(message) for message in request.messages],
+            [_message(message, left) for message in request.messages],
             [_tool(tool) for tool in request.tools if request.tool_choice != "none"],
         )
         options = dict(request.template_options)
@@ -88,8 +125,6 @@ def _check(request: ChatRequest) -> None:
     for message in request.messages:
         if message.role not in _ROLES:
             raise InvalidValue.of("messages", f"role {message.role!r} is not one of {', '.join(sorted(_ROLES))}")
-        if any(isinstance(part, PicturePart) for part in message.parts):
-            raise Unsupported.of("messages", "this model takes text only, no pictures")
     if request.continue_final and request.messages[-1].role != "assistant":
         raise InvalidValue.of("messages", "only a last message of the assistant can be continued")
 
@@ -103,8 +138,8 @@ def _cut_after(rendered: str, content: str) -> str:
     raise InvalidValue.of("messages", "the chat template does not show the last message, so it cannot be continued")
 
 
-def _message(message: Message) -> Json:
-    made: Json = {"role": message.role, "content": "\n".join(_texts(message))}
+def _message(message: Message, signs: Iterator[str]) -> Json:
+    made: Json = {"role": message.role, "content": content_of(message.parts, signs)}
     if message.name is not None:
         made["name"] = message.name
     if message.tool_call_id is not None:
@@ -116,8 +151,9 @@ def _message(message: Message) -> Json:
     return made
 
 
-def _texts(message: Message) -> Sequence[str]:
-    return [part.text for part in message.parts if not isinstance(part, PicturePart)]
+def _texts_of(request: ChatRequest) -> Iterator[str]:
+    for message in request.messages:
+        yield from (part.text for part in message.parts if isinstance(part, TextPart))
 
 
 def _tool_call(call: ToolCall) -> Json:
@@ -126,6 +162,7 @@ def _tool_call(call: ToolCall) -> Json:
 
 
 def _tool(tool: Tool) -> Json:
+    check_json_depth(tool.parameters, "tools")
     try:
         parameters = json.loads(tool.parameters)
     except ValueError as error:
@@ -135,8 +172,9 @@ def _tool(tool: Tool) -> Json:
 
 
 def _parsed(arguments: str) -> Any:
-    """Return the arguments as a value, which is what templates expect; text that is no JSON stays text."""
+    """Return the arguments as a value, as templates expect them; text that is no JSON, or too deep, stays text."""
     try:
+        check_json_depth(arguments, "messages")
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, InvalidValue):
         return arguments

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from server.core.errors import Broken, LoadFailed
 from server.core.models import TextSettings
 from server.engines.text.batch import Batch
-from server.engines.text.native import POOLINGS, Model, reason
+from server.engines.text.native import POOLINGS, Model, reason, set_positions
 from server.engines.text.native_log import LogTap
 from server.engines.text.prefix import Tokens
 
@@ -47,6 +47,7 @@ class EmbeddingContext:
         params.embeddings = True
         params.pooling_type = int(next(number for number, name in POOLINGS.items() if name == model.pooling))
         params.kv_unified = True
+        set_positions(params, settings)
         params.no_perf = True
         params.flash_attn_type = (
             llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO

@@ -33,13 +33,17 @@ from server.engines.text.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
+EUCLIDEAN = 2
+_LARGEST = 32760
+
 
 class _Job:
     """The inputs of a job that are still to be computed: `texts` from number `next` on."""
 
-    def __init__(self, texts: Sequence[Tokens], dimensions: int | None) -> None:
+    def __init__(self, texts: Sequence[Tokens], dimensions: int | None, norm: int) -> None:
         self.texts = texts
         self.dimensions = dimensions
+        self.norm = norm
         self.next = 0
 
 
@@ -78,7 +82,10 @@ class EmbeddingEngine:
         if job in self._jobs:
             raise Broken(f"job {job} is already here")
         texts = self._texts(work)
-        self._jobs[job] = _Job(texts, work.dimensions if isinstance(work, EmbeddingRequest) else None)
+        if isinstance(work, EmbeddingRequest):
+            self._jobs[job] = _Job(texts, work.dimensions, work.norm)
+        else:
+            self._jobs[job] = _Job(texts, None, EUCLIDEAN)
         self._ready.append(JobEvent(job, TextStarted(prompt_tokens=sum(len(text) for text in texts))))
 
     def step(self) -> list[Outcome]:
@@ -165,7 +172,7 @@ class EmbeddingEngine:
     def _event(self, job: _Job, first: int, rows: Vectors) -> Event:
         if self._ranks:
             return ScoresReady(first=first, scores=tuple(float(row[0]) for row in rows))
-        made = normalised(rows[:, : job.dimensions])
+        made = normalised(rows[:, : job.dimensions], job.norm)
         return EmbeddingsReady(first=first, dimensions=made.shape[1], vectors=made.astype("<f4").tobytes())
 
     def _fail(self, job: JobId, error: ServerError) -> Outcome:
@@ -173,7 +180,18 @@ class EmbeddingEngine:
         return JobFailed(job, error.to_data())
 
 
-def normalised(rows: Vectors) -> Vectors:
-    """Return vectors [n, width] of length 1; one of length 0 stays as it is."""
-    lengths = np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+def normalised(rows: Vectors, norm: int = EUCLIDEAN) -> Vectors:
+    """Return vectors [n, width] of length 1 by a norm (see `EmbeddingRequest.norm`); one of length 0 stays as it is.
+
+    Source of the norms other than the usual one: llama.cpp's `--embd-normalize`.
+    """
+    if norm < 0:
+        return rows
+    sizes = np.abs(rows.astype(np.float64))
+    if norm == 0:
+        lengths = sizes.max(axis=1, keepdims=True) / _LARGEST
+    elif norm == EUCLIDEAN:
+        lengths = np.sqrt((sizes**2).sum(axis=1, keepdims=True))
+    else:
+        lengths = (sizes**norm).sum(axis=1, keepdims=True) ** (1 / norm)
     return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

@@ -49,9 +49,19 @@ class Guide:
         """Return the token that must come next, None when the model chooses."""
         return self._forced.popleft() if self._forced else None
 
+    def coming(self) -> list[int]:
+        """Return the tokens [n] that must come next, as far as that is known now."""
+        if self._forced:
+            return list(self._forced)
+        return self._mask.coming() if self._mask is not None else []
+
     def restrict(self, row: Row) -> Ids | None:
         """Tell the tokens that may come next, see `TokenMask.restrict`; without a grammar all of them."""
         return self._mask.restrict(row) if self._mask is not None else None
+
+    def allows(self, token: int) -> bool:
+        """Tell whether a token may come next; raises as `TokenMask.restrict`."""
+        return self._mask is None or self._mask.allows(token)
 
     def accept(self, token: int) -> None:
         """Note a token before its text is parsed; raises as `TokenMask.restrict`."""

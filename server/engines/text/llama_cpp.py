@@ -1,24 +1,32 @@
 """Loads a GGUF file into an engine: model, context, vocabulary, prompts, put together by hand."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import llama_cpp
 import numpy as np
 
 from server.core.errors import LoadFailed
-from server.core.models import LoadedFacts, LoadSettings, ModelCard, TextSettings
+from server.core.memory import Footprint
+from server.core.models import AdapterFacts, LoadedFacts, LoadSettings, ModelCard, TextSettings
+from server.core.text_settings import problems
 from server.engines.base import Report
+from server.engines.text.adapters import Adapters
 from server.engines.text.allocator import keep_freed_memory
 from server.engines.text.batch import Batch
 from server.engines.text.conversation import ConversationPrompts
 from server.engines.text.cores import physical_cores
+from server.engines.text.draft import DraftModel
 from server.engines.text.embedding_context import EmbeddingContext
 from server.engines.text.embedding_engine import EmbeddingEngine
 from server.engines.text.engine import LlamaEngine
 from server.engines.text.footprint import Meter
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
+from server.engines.text.projector import Projector
 from server.engines.text.prompts import Prompts
+from server.engines.text.sight import Sight
+from server.engines.text.speculator import Speculator
 from server.engines.text.vocabulary import Vocabulary
 
 
@@ -48,47 +56,82 @@ class LlamaLoader:
 
 
 def _check(settings: TextSettings, card: ModelCard) -> None:
+    for key, text in problems(settings):
+        raise LoadFailed(f"{key} {text}", model=card.id)
     most = int(llama_cpp.llama_max_parallel_sequences())
-    if not 1 <= settings.slots <= most:
-        raise LoadFailed(f"slots must lie in 1 ... {most}, not {settings.slots}", model=card.id)
-    if settings.batch < 1 or settings.context < 0 or settings.context_cap < 1 or settings.threads < 0:
-        raise LoadFailed("context, context_cap, batch and threads must not be negative, batch not 0", model=card.id)
+    if settings.slots > most:
+        raise LoadFailed(f"slots must be 1 ... {most}, not {settings.slots}", model=card.id)
     if not Path(card.files[0]).is_file():
         raise LoadFailed(f"the file of {card.name!r} is no longer there", model=card.id)
 
 
 def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) -> LlamaEngine | EmbeddingEngine:
-    meter = Meter()
-    model = Model(Path(card.files[0]), settings.gpu_layers, report, log)
-    context: Context | EmbeddingContext | None = None
-    try:
-        if model.pooling:
-            length = _length(settings, model)
-            threads = settings.threads or physical_cores()
-            context = EmbeddingContext(model, settings, length=length, threads=threads, log=log)
-            vocabulary = Vocabulary(model)
-            context.compute([np.zeros(1, np.int32)])  # see `_warm_up`
-            facts = _facts(settings, model, meter, length)
-            return EmbeddingEngine(model, context, vocabulary, facts, log)
-        if not model.is_decoder:
-            raise LoadFailed(f"{card.name!r} is an encoder; only models that continue a text can be run")
-        length = settings.context or _length(settings, model)
-        threads = settings.threads or physical_cores()
-        context = Context(model, settings, context=length, threads=threads, log=log)
-        if not context.has_memory:
-            raise LoadFailed(f"{card.name!r} keeps no context; only models that continue a text can be run")
-        vocabulary = Vocabulary(model)
-        _warm_up(context, vocabulary)
-        facts = _facts(settings, model, meter, min(length, context.length))
-        prompts = Prompts(
-            vocabulary, ConversationPrompts(vocabulary, model.chat_template(), facts.context), facts.context
-        )
-        return LlamaEngine(model, context, vocabulary, prompts, facts, log, speculation=settings.speculation)
-    except BaseException:
-        if context is not None:
-            context.close()
-        model.close()
-        raise
+    with ExitStack() as owned:
+        meter = Meter()
+        model = Model(Path(card.files[0]), settings, report, log)
+        owned.callback(model.close)
+        load = _load_embedding_engine if model.pooling else _load_engine
+        engine = load(card, settings, model, meter, log, owned)
+        owned.pop_all()
+        return engine
+
+
+def _load_embedding_engine(
+    card: ModelCard, settings: TextSettings, model: Model, meter: Meter, log: LogTap, owned: ExitStack
+) -> EmbeddingEngine:
+    length = _length(settings, model)
+    threads = settings.threads or physical_cores()
+    context = EmbeddingContext(model, settings, length=length, threads=threads, log=log)
+    owned.callback(context.close)
+    vocabulary = Vocabulary(model)
+    context.compute([np.zeros(1, np.int32)])  # see `_warm_up`
+    facts = _facts(settings, model, meter.footprint(model.size), length)
+    return EmbeddingEngine(model, context, vocabulary, facts, log)
+
+
+def _load_engine(
+    card: ModelCard, settings: TextSettings, model: Model, meter: Meter, log: LogTap, owned: ExitStack
+) -> LlamaEngine:
+    if not model.is_decoder:
+        raise LoadFailed(f"{card.name!r} is an encoder; only models that continue a text can be run")
+    adapters = Adapters(model, settings.loras or (), log)
+    length = settings.context or _length(settings, model)
+    threads = settings.threads or physical_cores()
+    projector: Projector | None = None
+    if settings.mmproj:
+        projector = Projector(Path(settings.mmproj), model, settings, threads=threads, log=log)
+        owned.callback(projector.close)
+    at_once = projector.at_once if projector is not None else 0
+    context = Context(model, settings, context=length, threads=threads, log=log, at_once=at_once)
+    owned.callback(context.close)
+    if not context.has_memory:
+        raise LoadFailed(f"{card.name!r} keeps no context; only models that continue a text can be run")
+    vocabulary = Vocabulary(model)
+    _warm_up(context, vocabulary)
+    length = min(length, context.length)
+    draft = _load_draft(card, settings, model, vocabulary, length, log) if settings.draft else None
+    if draft is not None:
+        owned.callback(draft.close)
+    beside = sum(part.size for part in (projector, draft) if part is not None)
+    footprint = meter.footprint(model.size + adapters.size + beside)
+    facts = _facts(settings, model, footprint, length, adapters.facts)
+    sight = Sight(projector, vocabulary) if projector is not None else None
+    conversations = ConversationPrompts(vocabulary, model.chat_template(), facts.context, sight)
+    prompts = Prompts(vocabulary, conversations, facts.context)
+    speculator = Speculator(rows=context.rows, wanted=settings.speculation and not model.is_recurrent, draft=draft)
+    return LlamaEngine(model, context, vocabulary, prompts, facts, adapters, log, speculator, sight=sight, draft=draft)
+
+
+def _load_draft(
+    card: ModelCard, settings: TextSettings, model: Model, vocabulary: Vocabulary, length: int, log: LogTap
+) -> DraftModel | None:
+    """Return the model that guesses, None when nothing shall be guessed."""
+    if not settings.speculation:
+        return None
+    if model.is_recurrent:
+        raise LoadFailed(f"{card.name!r} cannot have a draft: what it remembers of a wrong guess cannot be taken back")
+    threads = settings.threads or physical_cores()
+    return DraftModel(Path(settings.draft), settings, vocabulary, length=length, threads=threads, log=log)
 
 
 def _length(settings: TextSettings, model: Model) -> int:
@@ -97,13 +140,21 @@ def _length(settings: TextSettings, model: Model) -> int:
     return min(trained, settings.context or settings.context_cap)
 
 
-def _facts(settings: TextSettings, model: Model, meter: Meter, context: int) -> LoadedFacts:
+def _facts(
+    settings: TextSettings,
+    model: Model,
+    footprint: Footprint,
+    context: int,
+    adapters: tuple[AdapterFacts, ...] = (),
+) -> LoadedFacts:
     return LoadedFacts(
         slots=settings.slots,
-        footprint=meter.footprint(model.size),
+        footprint=footprint,
         context=context,
         device="gpu" if llama_cpp.llama_supports_gpu_offload() and settings.gpu_layers else "cpu",
         dtype=model.file_type,
+        adapters=adapters,
+        sees=bool(settings.mmproj) and not model.pooling,
     )
 
 

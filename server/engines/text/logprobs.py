@@ -1,7 +1,7 @@
 """Logarithms of probabilities: the log-softmax of the raw logits, before bias, penalties, masks and temperature.
 
-The sum of exponentials is taken in float32 pairwise, relative to the largest logit, which is good to 1e-6; the rest in
-float64. What is told beside a token are the most likely ones at its place, best first.
+Exponentials are taken in float32, relative to the largest logit, and summed up pairwise, which is good to 1e-6; the
+rest is in float64. What is told beside a token are the most likely ones at its place, best first.
 """
 
 import math
@@ -10,17 +10,18 @@ from collections.abc import Callable
 import numpy as np
 
 from server.core.text import LikelyToken, TokenLogprob
-from server.engines.text.candidates import Row, largest
+from server.engines.text.candidates import Row, best_of, survey, weight_sum
 
 Piece = Callable[[int], bytes]
 
 
 def normaliser(row: Row) -> float:
     """Return the logarithm of the sum of the exponentials of logits [vocabulary]."""
-    peak = float(row.max())
-    if not math.isfinite(peak):
-        return peak
-    return peak + math.log(float(np.exp(row - np.float32(peak)).sum()))
+    return _normaliser(row, float(row.max()))
+
+
+def _normaliser(row: Row, peak: float) -> float:
+    return peak + math.log(weight_sum(row, peak)) if math.isfinite(peak) else peak
 
 
 class LogprobReader:
@@ -33,6 +34,7 @@ class LogprobReader:
         """Prepare to tell of the `top` most likely tokens beside each chosen one; `piece` gives a token's bytes."""
         self._piece = piece
         self._top = top
+        self._kept = np.empty(0, np.float32)
         self._row: Row | None = None
         self.total = 0.0
         self.count = 0
@@ -44,7 +46,10 @@ class LogprobReader:
 
     def hold(self, row: Row) -> None:
         """Keep a copy of the logits [vocabulary] of the next token."""
-        self._row = row.copy()
+        if len(self._kept) != len(row):
+            self._kept = np.empty_like(row)
+        np.copyto(self._kept, row)
+        self._row = self._kept
 
     def read(self, token: int) -> TokenLogprob | None:
         """Return the logprob of the token that was chosen at the held row; None when none is held."""
@@ -59,11 +64,10 @@ class LogprobReader:
 
     def of(self, row: Row, token: int) -> TokenLogprob:
         """Return the logprob of a token at a row [vocabulary] of raw logits."""
-        base = normaliser(row)
-        top = tuple(
-            LikelyToken(int(other), self._piece(int(other)), float(row[other]) - base)
-            for other in (largest(row, self._top) if self._top else ())
-        )
+        seen = survey(row)
+        base = _normaliser(row, seen.peak)
+        best = best_of(seen, self._top).tolist() if self._top else []
+        top = tuple(LikelyToken(other, self._piece(other), float(row[other]) - base) for other in best)
         return TokenLogprob(token, self._piece(token), float(row[token]) - base, top)
 
     def first(self, token: int) -> TokenLogprob:

@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from server.core.errors import LoadFailed
 from server.core.models import TextSettings
-from server.engines.text.batch import SCORED_ROWS, Batch
+from server.core.text_settings import kv_types
+from server.engines.text.batch import SCORED_ROWS, Computable
 from server.engines.text.native_log import LogTap
 
 _KV_TYPES = {
     "f32": llama_cpp.GGML_TYPE_F32,
     "f16": llama_cpp.GGML_TYPE_F16,
+    "bf16": 30,  # ggml's number; the binding has no name for it
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
     "q5_1": llama_cpp.GGML_TYPE_Q5_1,
     "q5_0": llama_cpp.GGML_TYPE_Q5_0,
@@ -29,6 +31,19 @@ _KV_TYPES = {
 }
 
 
+_SPLIT_MODES = {
+    "none": llama_cpp.LLAMA_SPLIT_MODE_NONE,
+    "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
+    "row": llama_cpp.LLAMA_SPLIT_MODE_ROW,
+    "tensor": llama_cpp.LLAMA_SPLIT_MODE_TENSOR,
+}
+_ROPE_SCALINGS = {
+    "": llama_cpp.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
+    "none": llama_cpp.LLAMA_ROPE_SCALING_TYPE_NONE,
+    "linear": llama_cpp.LLAMA_ROPE_SCALING_TYPE_LINEAR,
+    "yarn": llama_cpp.LLAMA_ROPE_SCALING_TYPE_YARN,
+    "longrope": llama_cpp.LLAMA_ROPE_SCALING_TYPE_LONGROPE,
+}
 POOLINGS = {"1": "mean", "2": "cls", "3": "last", "4": "rank"}
 _LONGEST_VALUE = 256
 
@@ -36,7 +51,7 @@ _LONGEST_VALUE = 256
 class Model:
     """A loaded GGUF file. `pointer` is for the owners of what is made from it."""
 
-    def __init__(self, path: Path, gpu_layers: int, report: Callable[[float], None], log: LogTap) -> None:
+    def __init__(self, path: Path, settings: TextSettings, report: Callable[[float], None], log: LogTap) -> None:
         """Load the weights; blocks until done.
 
         Raises:
@@ -45,7 +60,13 @@ class Model:
         self.pointer: Any = None
         progress = _Progress(report)
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
+        shares = _tensor_split(settings)
+        params.n_gpu_layers = settings.gpu_layers
+        params.split_mode = _SPLIT_MODES[settings.split_mode]
+        params.main_gpu = settings.main_gpu
+        params.tensor_split = shares
+        if settings.use_mlock or not settings.use_mmap:
+            params.load_mode = _load_mode(settings)
         params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
         pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         del callback
@@ -107,8 +128,10 @@ class Context:
     Every sequence has a stream of its own in the cache, which keeps unrelated sequences from paying for each other.
     """
 
-    def __init__(self, model: Model, settings: TextSettings, *, context: int, threads: int, log: LogTap) -> None:
-        """Allocate room for `settings.slots` sequences of `context` tokens.
+    def __init__(
+        self, model: Model, settings: TextSettings, *, context: int, threads: int, log: LogTap, at_once: int = 0
+    ) -> None:
+        """Allocate room for `settings.slots` sequences of `context` tokens, and to compute `at_once` in any case.
 
         Raises:
             LoadFailed: llama.cpp refused these settings or found no memory for them.
@@ -117,7 +140,7 @@ class Context:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = context * settings.slots
         params.n_seq_max = settings.slots
-        params.n_batch = params.n_ubatch = max(settings.batch, settings.slots)
+        params.n_batch = params.n_ubatch = max(settings.batch, settings.slots, at_once)
         # A row of logits per sequence, and some for prompts that are scored; one per token would reserve n_batch rows.
         params.n_outputs_max = min(params.n_batch, settings.slots + SCORED_ROWS)
         params.n_threads = params.n_threads_batch = threads
@@ -126,7 +149,8 @@ class Context:
             if settings.flash_attention
             else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
-        params.type_k = params.type_v = kv_type(settings.kv_type)
+        params.type_k, params.type_v = map(kv_type, kv_types(settings))
+        set_positions(params, settings)
         params.kv_unified = False
         params.no_perf = True
         pointer = llama_cpp.llama_init_from_model(model.pointer, params)
@@ -146,9 +170,17 @@ class Context:
         """Tell whether the model keeps a cache at all; encoders do not."""
         return bool(self._memory)
 
-    def decode(self, batch: Batch) -> int:
+    def decode(self, batch: Computable) -> int:
         """Compute the batch; blocks. Return 0, 1 when the cache has no room, or another code for a failure."""
         return int(llama_cpp.llama_decode(self.pointer, batch.native))
+
+    def decode_whole(self, batch: Computable) -> int:
+        """Compute a batch whose places look at each other, both ways; blocks, returns as `decode`."""
+        llama_cpp.llama_set_causal_attn(self.pointer, False)
+        try:
+            return self.decode(batch)
+        finally:
+            llama_cpp.llama_set_causal_attn(self.pointer, True)
 
     def synchronise(self) -> None:
         """Wait until the last batch is computed; accelerators work on after `decode` has returned."""
@@ -184,6 +216,28 @@ class Context:
             self._rows = np.zeros((0, self._width), np.float32)
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
+
+
+def set_positions(params: Any, settings: TextSettings) -> None:
+    """Put how positions are encoded into a context's parameters; 0 there means what the file says."""
+    params.rope_scaling_type = _ROPE_SCALINGS[settings.rope_scaling]
+    params.rope_freq_base = settings.rope_frequency_base
+    params.rope_freq_scale = settings.rope_frequency_scale
+    params.yarn_orig_ctx = settings.yarn_original_context
+
+
+def _load_mode(settings: TextSettings) -> int:
+    if settings.use_mlock:
+        return llama_cpp.LLAMA_LOAD_MODE_MMAP_MLOCK if settings.use_mmap else llama_cpp.LLAMA_LOAD_MODE_MLOCK
+    return llama_cpp.LLAMA_LOAD_MODE_NONE
+
+
+def _tensor_split(settings: TextSettings) -> Any:
+    """Return the shares as the library wants them: one for each device that it could have; None for its own choice."""
+    if not settings.tensor_split:
+        return None
+    count = max(int(llama_cpp.llama_max_devices()), len(settings.tensor_split))
+    return (ctypes.c_float * count)(*settings.tensor_split)
 
 
 def kv_type(name: str) -> int:

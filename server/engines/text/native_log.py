@@ -3,28 +3,35 @@
 import ctypes
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import llama_cpp
 
 logger = logging.getLogger(__name__)
 
-# ggml's levels: 1 info, 2 warning, 3 error, 4 debug, 5 goes on with the line before. Its info is our debug: one load
-# writes about a hundred lines of it.
-_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
-_WARNING, _ERROR, _CONTINUED = 2, 3, 5
+# ggml's levels: 1 debug, 2 info, 3 warning, 4 error, 5 goes on with the line before. Its info is our debug: one load
+# writes about a hundred lines of it. Its debug is left out: it repeats what people wrote.
+_LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
+_DEBUG, _ERROR, _CONTINUED = 1, 4, 5
 _KEPT = 8
 
 
 class LogTap:
-    """Owns the log callback of the library, which is one for the whole process, until closed."""
+    """Owns the log callback of the library (and of those beside it), one for the whole process, until closed."""
 
     def __init__(self) -> None:
         self._complaints: deque[str] = deque(maxlen=_KEPT)
         self._line = ""
         self._level = 0
         self._callback: Any = llama_cpp.llama_log_callback(self._take)
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self._taken: list[Callable[..., Any]] = []
+        self.tap(llama_cpp.llama_log_set)
+
+    def tap(self, listen: Callable[..., Any]) -> None:
+        """Take what a library says, given its function that sets the callback."""
+        listen(self._callback, ctypes.c_void_p(0))
+        self._taken.append(listen)
 
     def complaints(self) -> list[str]:
         """Return the errors since the last call, without the names of C functions before them."""
@@ -33,10 +40,11 @@ class LogTap:
         return lines
 
     def close(self) -> None:
-        """Give the callback back to the library's own default, which writes to standard error."""
+        """Give the callbacks back to the libraries' own default, which writes to standard error."""
         if self._callback is not None:
             none: Any = None
-            llama_cpp.llama_log_set(ctypes.cast(none, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+            for listen in self._taken:
+                listen(ctypes.cast(none, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
             self._callback = None
 
     def _take(self, level: int, text: bytes, _: object) -> None:
@@ -46,7 +54,7 @@ class LogTap:
         if not self._line.endswith("\n"):
             return
         line, self._line = self._line.strip(), ""
-        if not line:
+        if not line or self._level == _DEBUG:
             return
         if self._level == _ERROR:
             self._complaints.append(line)

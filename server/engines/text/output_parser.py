@@ -88,7 +88,7 @@ def make_parser(
     if form is not None and form.thinks:
         whole: Parser = form.parser(tools, streams=streams)
     else:
-        answers = form.parser(tools, streams=streams) if form is not None and tools else None
+        answers = form.parser(tools, streams=streams) if form is not None and (tools or form.wraps) else None
         if thoughts is None:
             return answers
         whole = ReasoningSplitter(answers or AnswerText(), thoughts, opened=opened)

@@ -15,10 +15,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from server.core.adapters import NO_ADAPTERS, AdapterSet
+
 Tokens = npt.NDArray[np.int32]
 
 WORTH_WAITING = 32
 WORTH_COPYING = 32
+
+
+class Scope(NamedTuple):
+    """Whose caches a prompt may share: those of the same name that were computed under the same adapters."""
+
+    name: str = ""
+    adapters: AdapterSet = NO_ADAPTERS
 
 
 class SlotView(NamedTuple):
@@ -26,7 +35,8 @@ class SlotView(NamedTuple):
 
     `tokens` [n] are in its cache; `promised` [m] is the whole prompt while it is being computed, None otherwise.
     `last_used` grows with time. `id` is its number in llama.cpp. What is in a `foreign` one belongs to another scope:
-    it may be overwritten but is never looked at, or the time of an answer would tell whether another user asked alike.
+    it may be overwritten but is never looked at, or the time of an answer would tell whether another user asked alike;
+    and what other adapters had a part in would be wrong.
     """
 
     id: int

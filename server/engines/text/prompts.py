@@ -8,6 +8,7 @@ from server.core.errors import ContextTooLong, InvalidValue, Unsupported
 from server.core.text import ChatRequest, CompletionRequest, JsonConstraint
 from server.engines.text.constraints import Constraints
 from server.engines.text.conversation import ConversationPrompts
+from server.engines.text.pictures import Runs
 from server.engines.text.prefix import Tokens
 from server.engines.text.reply_plan import ReplyPlan
 from server.engines.text.vocabulary import Vocabulary
@@ -17,11 +18,15 @@ MOST_LOGPROBS = 100
 
 
 class Prompt(NamedTuple):
-    """One prompt of a request: its ids [n], the text that is sent before the reply, whether it ends within thoughts."""
+    """One prompt of a request.
+
+    Its ids [n], the text that is sent before the reply, whether it ends within thoughts, and where its pictures are.
+    """
 
     tokens: Tokens
     echo: str = ""
     opened: bool = False
+    pictures: Runs = ()
 
 
 class Prompts:
@@ -37,13 +42,14 @@ class Prompts:
 
         Raises:
             InvalidValue: empty, or a token that does not exist, or the chat template refuses.
-            Unsupported: pictures.
+            Unsupported: pictures, and the model does not see.
+            BadImage: a picture cannot be read.
             ContextTooLong: a prompt leaves no room for one more token.
         """
-        _check_counts(work)
+        self.check(work)
         if isinstance(work, ChatRequest):
-            tokens, opened = self._conversations.prompt(work)
-            prompts = [Prompt(tokens, opened=opened)]
+            rendered = self._conversations.prompt(work)
+            prompts = [Prompt(rendered.tokens, opened=rendered.opened, pictures=rendered.pictures)]
         else:
             prompts = [self._completion(prompt, work) for prompt in work.prompts]
         if not 1 <= len(prompts) * self.drawn(work) <= MOST_REPLIES:
@@ -55,6 +61,12 @@ class Prompts:
             if len(prompt.tokens) >= self._context:
                 raise ContextTooLong.of(self._context, len(prompt.tokens))
         return prompts
+
+    def check(self, work: ChatRequest | CompletionRequest) -> None:
+        """Raise for what can be told of a request before its prompts are made, see `of`."""
+        _check_counts(work)
+        if isinstance(work, ChatRequest):
+            self._conversations.check(work)
 
     @property
     def constraints(self) -> Constraints:

@@ -3,13 +3,16 @@
 import os
 from collections.abc import Sequence
 
+from server.core.adapters import chosen_set
 from server.core.jobs import JobId
+from server.core.models import AdapterFacts
 from server.core.text import ChatRequest, CompletionRequest, SamplingParams
 from server.engines.text.contest import Contest
 from server.engines.text.detokenise import Detokeniser
 from server.engines.text.dry import BreakerTable
 from server.engines.text.lead import Leads
 from server.engines.text.logprobs import LogprobReader
+from server.engines.text.prefix import Scope
 from server.engines.text.prompt_scores import PromptScores
 from server.engines.text.prompts import Prompt, Prompts
 from server.engines.text.reply import Reply
@@ -20,19 +23,23 @@ from server.engines.text.vocabulary import Vocabulary
 
 
 class Replies:
-    """Makes the replies of one model, for texts of at most `context` tokens."""
+    """Makes the replies of one model, for texts of at most `context` tokens. `adapters` may act on them."""
 
-    def __init__(self, vocabulary: Vocabulary, prompts: Prompts, context: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, prompts: Prompts, context: int, adapters: Sequence[AdapterFacts] = ()
+    ) -> None:
         self._vocabulary = vocabulary
         self._prompts = prompts
         self._context = context
+        self._adapters = tuple(adapters)
         self._candidates = Candidates(vocabulary.size)
         self._breakers = BreakerTable(vocabulary)
         self._leads = Leads(vocabulary, prompts.constraints)
 
     def of(self, job: JobId, work: ChatRequest | CompletionRequest, prompts: Sequence[Prompt]) -> list[Reply]:
-        """Return a reply for each choice of each prompt; see `sampling_values.resolve` for the errors."""
+        """Return a reply for each choice of each prompt; see `resolve` and `chosen_set` for the errors."""
         params = work.sampling
+        scope = Scope(work.scope, chosen_set(work.adapters, self._adapters))
         chain = resolve(params, vocabulary=self._vocabulary.size, context=self._context, tokens_of=self._biased_tokens)
         # As llama.cpp does for ignore_eos: end tokens are not chosen at all.
         forbidden = (*self._vocabulary.suppressed, *(self._vocabulary.ends if params.ignore_eos else ()))
@@ -61,8 +68,9 @@ class Replies:
                         scores=scores,
                         contest=contest,
                         lead=self._leads.lead(plan, limit),
-                        scope=work.scope,
+                        scope=scope,
                         seeded=params.seed is not None and not sampler.is_greedy,
+                        pictures=prompt.pictures,
                     )
                 )
         return replies

@@ -7,12 +7,13 @@ from server.core.text import FinishReason, TextDelta, TextFinished, Usage
 from server.engines.text.candidates import Row
 from server.engines.text.contest import Contest
 from server.engines.text.detokenise import Detokeniser
+from server.engines.text.foresight import Foresight
 from server.engines.text.lead import FREE, Lead
 from server.engines.text.logprobs import LogprobReader
 from server.engines.text.parsed_text import ParsedText
-from server.engines.text.prefix import Tokens
+from server.engines.text.pictures import Runs
+from server.engines.text.prefix import Scope, Tokens
 from server.engines.text.prompt_scores import PromptScores
-from server.engines.text.speculation import Acceptance
 from server.engines.text.stop_strings import StopStrings
 from server.engines.text.token_sampling import TokenSampler
 from server.engines.text.token_trail import TokenTrail
@@ -23,8 +24,9 @@ class Reply:
 
     `limit` is the most tokens it may generate; with 0 only its prompt is scored. `ends` are the tokens that end it.
     `logprobs` reads the logprob of each token where somebody wants it, `scores` those of the prompt; with them the
-    `echo` is sent once the prompt is computed. `contest` is where the events go in a choice among several. `acceptance`
-    tells how well its tokens could be guessed. `started_at` is when it got a sequence, `answering_since` when its first
+    `echo` is sent once the prompt is computed. `contest` is where the events go in a choice among several. `foresight`
+    is what its tokens can be guessed from. `tie` tells that the token chosen last was not far ahead of all others, see
+    `TokenSampler`. `started_at` is when it got a sequence, `answering_since` when its first
     token came (`perf_counter`).
     """
 
@@ -45,13 +47,15 @@ class Reply:
         scores: PromptScores | None = None,
         contest: Contest | None = None,
         lead: Lead = FREE,
-        scope: str = "",
+        scope: Scope = Scope(),  # noqa: B008 (a constant)
         seeded: bool = False,
+        pictures: Runs = (),
     ) -> None:
         """Make a reply; `tell` sends the logprobs with the text, `lead` says how it is held and read.
 
-        Its prompt shares caches with those of its `scope` alone. With `seeded`, tokens are drawn and the same ones are
-        expected whenever the request is repeated.
+        Its prompt shares caches with those of its `scope` alone, which also says under which adapters it is computed.
+        With `seeded`, tokens are drawn and the same ones are expected whenever the request is repeated. `pictures` are
+        where the prompt has negative ids.
         """
         self.job = job
         self.choice = choice
@@ -66,7 +70,9 @@ class Reply:
         self.contest = contest
         self.scope = scope
         self.seeded = seeded
-        self.acceptance = Acceptance()
+        self.pictures = pictures
+        self.foresight = Foresight()
+        self.tie = False
         self._ends = ends
         self._text = text
         self._stops = stops
@@ -86,7 +92,7 @@ class Reply:
         """Note that a sequence was found, with `cached` tokens of the prompt in it."""
         self._cached = cached
         self.started_at = time.perf_counter()
-        self.sampler.accept(self.prompt)
+        self.sampler.accept(self.prompt[self.prompt >= 0] if self.pictures else self.prompt)
         if self.scores is not None:
             self.scores.claimed = True
 
@@ -100,6 +106,12 @@ class Reply:
         """Return how many tokens it may still generate."""
         return self.limit - self._generated
 
+    @property
+    def next_token(self) -> int:
+        """Return the token that is to be computed next: the last one, or an earlier one that is computed again."""
+        again = self.foresight.footing.again
+        return again[0] if again else self.last_token
+
     def opening(self) -> list[Outcome]:
         """Return the echo of the prompt, once, with its tokens' scores where they were asked for."""
         echo, self._echo = self._echo, ""
@@ -111,7 +123,13 @@ class Reply:
     def choose(self, row: Row) -> int:
         """Return the next token for a row of logits [vocabulary]; see `TokenSampler.choose`."""
         forced = self._guide.forced() if self._guide is not None else None
-        return self.sampler.choose(row) if forced is None else forced
+        token = self.sampler.choose(row) if forced is None else forced
+        self.tie = forced is None and self.sampler.is_tie
+        return token
+
+    def coming(self) -> list[int]:
+        """Return the tokens [n] that must come next whatever the model says, as far as that is known now."""
+        return self._guide.coming() if self._guide is not None else []
 
     def accept(self, token: int) -> list[Outcome]:
         """Take the next token and return what it brings; `finished` is set when it was the last.

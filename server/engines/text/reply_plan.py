@@ -28,8 +28,8 @@ class ReplyPlan(NamedTuple):
     """What all replies to one request have in common.
 
     `mask` holds from the first token on (to JSON, maybe with marks around it, if `ends_as_json`), `call_mask` for one
-    call where `form.trigger` matches. `marks` are the texts of control tokens that the parser has to see. Masks are
-    prototypes: each reply goes through a copy.
+    call, or a section of calls, where `form.trigger` matches. `marks` are the texts of control tokens that the parser
+    has to see. Masks are prototypes: each reply goes through a copy.
     """
 
     form: ToolFormat | None = None
@@ -92,7 +92,7 @@ class ReplyPlanner:
             InvalidValue: a constraint or a tool's schema cannot be used, or the tool that was named is not there.
         """
         tools = tools_in_play(request)
-        form = self._form if tools or (self._own_form is not None and self._own_form.thinks) else None
+        form = self._form if tools or (self._own_form is not None and self._own_form.wraps) else None
         plan = ReplyPlan(
             form=form,
             tools=tools,
@@ -107,7 +107,7 @@ class ReplyPlanner:
             as_json = forced or isinstance(request.constraint, JsonConstraint)
             return plan._replace(mask=self._whole_mask(request, plan, forced=forced), ends_as_json=as_json)
         if tools:
-            return plan._replace(call_mask=self._call_mask(tools))
+            return plan._replace(call_mask=self._call_mask(tools, many=plan.many and self._form.sectioned))
         return plan
 
     def _whole_mask(self, request: ChatRequest, plan: ReplyPlan, *, forced: bool) -> TokenMask:
@@ -126,11 +126,14 @@ class ReplyPlanner:
             request.constraint, within=None if options == ["@body"] and not thoughts else lark
         )
 
-    def _call_mask(self, tools: Sequence[Tool]) -> TokenMask | None:
-        """Return what one call obeys; None when no grammar can be made of the tools: nobody was promised one."""
+    def _call_mask(self, tools: Sequence[Tool], *, many: bool) -> TokenMask | None:
+        """Return what a call obeys, or all calls where they stand in one section.
+
+        None when no grammar can be made of the tools: nobody was promised one.
+        """
         write = LarkWriter(self._control, lenient=True)
         try:
-            return self._constraints.lark_mask(write.grammar(self._form.calls(write, tools, many=False)), "tools")
+            return self._constraints.lark_mask(write.grammar(self._form.calls(write, tools, many=many)), "tools")
         except InvalidValue:
             return None
 

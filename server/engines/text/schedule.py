@@ -1,18 +1,23 @@
 """What the next `llama_decode` computes: prompts or next tokens, and how much of each prompt. Pure.
 
 Prompt tokens and next tokens never share a call: mixed batches are slower on CPUs (engine notes, sections 2 and 3).
-While nobody waits for a next token, prompts get whole micro-batches. Otherwise the two alternate, and a prompt step is
-cut so that running streams stall no longer than `STALL_S`. Prompts that were there before a reply began come first:
-requests that arrive together are all answered sooner, for decodes of many are cheaper a token than decodes of few; the
-first of them wait up to `BURST_STALL_S` between two tokens. Time is an argument.
+While nobody waits for a next token, prompts get whole micro-batches. When one comes while replies run, the two
+alternate, and its steps are cut so that the streams stall for `STALL_S`, or on slow machines for as long as
+`EFFICIENT_CHUNK` tokens take, which is what a step needs to be at full speed, but no longer than `LONGEST_STALL_S`.
+
+Prompts that were there when the running replies began go first: decodes of many are cheaper a token than decodes of
+few, so requests that come together are all answered sooner. The first of them wait `BURST_STALL_S` and a step between
+two tokens. Time is an argument.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 STALL_S = 0.3
+LONGEST_STALL_S = 1.0
 BURST_STALL_S = 2.0
-FIRST_CHUNK = 128
+SAME_BURST_S = 0.1
+EFFICIENT_CHUNK = 128
 SMALLEST_CHUNK = 32
 
 
@@ -50,18 +55,21 @@ class Pace:
         """Return how many prompt tokens fit into a time; a guess before anything was measured."""
         if seconds <= 0:
             return 0
-        return FIRST_CHUNK if self._rate is None else int(self._rate * seconds)
+        return EFFICIENT_CHUNK if self._rate is None else int(self._rate * seconds)
 
 
-def patience(*, answering_since: Sequence[float], prompts_since: Sequence[float]) -> float:
-    """Return how many seconds running replies may wait for unfinished prompts.
+def came_together(*, answering_since: Sequence[float], prompts_since: Sequence[float]) -> bool:
+    """Tell whether no unfinished prompt came after the running replies had begun.
+
+    A step takes long; what arrives meanwhile is seen after it, a moment behind the first token that it gave.
 
     Args:
-        answering_since: when each running reply had its first token.
+        answering_since: when each running reply had its first token, in seconds.
         prompts_since: when each unfinished prompt got its sequence.
     """
-    came_later = prompts_since and answering_since and max(prompts_since) > min(answering_since)
-    return STALL_S if came_later else BURST_STALL_S
+    if not prompts_since or not answering_since:
+        return True
+    return max(prompts_since) <= min(answering_since) + SAME_BURST_S
 
 
 def next_step(
@@ -69,7 +77,7 @@ def next_step(
     *,
     running: int,
     stalled_s: float,
-    patience_s: float,
+    burst: bool,
     after_decode: bool,
     pace: Pace,
     batch: int,
@@ -80,8 +88,8 @@ def next_step(
         prompts: unfinished prompts, oldest request first.
         running: how many replies wait for their next token.
         stalled_s: seconds since they got their last one.
-        patience_s: seconds that they may wait, see `patience`.
-        after_decode: whether the last step served them; then a prompt gets at least a small part, so that both go on.
+        burst: whether prompts and replies came together, see `came_together`.
+        after_decode: whether the last step served the replies; then prompts get a step, so that both go on.
         pace: the measured speed of prompts.
         batch: tokens of one micro-batch.
     """
@@ -89,11 +97,13 @@ def next_step(
         return Decode() if running else None
     if not running:
         return _share_out(prompts, batch)
-    budget = pace.tokens_in(patience_s - stalled_s)
-    if budget < SMALLEST_CHUNK:
+    if burst:
+        return _share_out(prompts, batch) if after_decode or stalled_s < BURST_STALL_S else Decode()
+    budget = pace.tokens_in(STALL_S - stalled_s)
+    if budget < EFFICIENT_CHUNK:
         if not after_decode:
             return Decode()
-        budget = SMALLEST_CHUNK
+        budget = max(min(EFFICIENT_CHUNK, pace.tokens_in(LONGEST_STALL_S)), SMALLEST_CHUNK)
     return _share_out(prompts, min(budget, batch))
 
 

@@ -1,27 +1,29 @@
 """A resolved chain -> the choice of each token of one reply.
 
 Bias, and penalties that stand first in the chain, touch few tokens and are written into the row itself. The row is cut
-to the tokens that can matter (`candidates`); a native chain chooses among them. Rows that stay long, dynamic
-temperature, Mirostat, and penalties that act after a filter go through `array_sampling` instead.
+to the tokens that can matter (`candidates`); a native chain chooses among them. From rows that stay long a token is
+drawn by `lottery` where nothing but bounds and temperatures act; all else, dynamic temperature, Mirostat, and penalties
+that act after a filter go through `array_sampling`.
 """
 
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import llama_cpp
 import numpy as np
 
 from server.core.errors import Broken
 from server.engines.text.array_sampling import ArrayChain
-from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, shortlist
+from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, shortlist, survey
 from server.engines.text.dry import BreakerTable, DryWindow
+from server.engines.text.lottery import Lottery
 from server.engines.text.penalties import PenaltyWindow
 from server.engines.text.sampling_values import Chain
 
 NOTHING_ALLOWED = -1
-_NATIVE_MOST = 1024
+_NATIVE_MOST = 2048
 _PENALTIES = ("penalties", "dry")
 _FILTERS = ("top_k", "top_p", "min_p", "typ_p")
 _SURE_SHARE = 1 - 1e-4
@@ -60,6 +62,17 @@ class Restriction(Protocol):
         """Return the ids [n] that may come next; None when the row says it itself, with -inf for all others."""
         ...
 
+    def allows(self, token: int) -> bool:
+        """Tell whether a token may come next."""
+        ...
+
+
+class Plain(NamedTuple):
+    """A chain that lets everything pass that is at most `below` the largest logit, and draws at temperature `heat`."""
+
+    below: float
+    heat: float
+
 
 class _Window(Protocol):
     def extend(self, tokens: Iterable[int]) -> None: ...
@@ -68,7 +81,10 @@ class _Window(Protocol):
 
 
 class TokenSampler:
-    """Chooses the tokens of one reply; owns a native chain unless it does without. `is_greedy`: nothing is drawn."""
+    """Chooses the tokens of one reply; owns a native chain unless it does without. `is_greedy`: nothing is drawn.
+
+    `is_tie` tells of the last greedy choice that another token came within `tie_bound` logits of it; 0 = nobody asks.
+    """
 
     def __init__(
         self,
@@ -94,19 +110,22 @@ class TokenSampler:
         self._biased = np.array(list(biases), np.intp)
         self._bias = np.array(list(biases.values()), np.float32)
         self.mask: Restriction | None = None
+        self.tie_bound = 0.0
+        self.is_tie = False
         self._windows = _windows(chain, breakers)
         head, body = _split(chain.order)
         self._first = [self._windows[name].apply for name in head]
         self.is_greedy = _is_greedy(chain, body)
         self._cut = cut_of(chain, body)
-        if self._cut.sigmas:
-            first = body.index("top_n_sigma")
-            body = body[:first] + body[first + 1 :]
         touches = {name: window.apply for name, window in self._windows.items()}
-        self._arrays = ArrayChain(chain, body, seed, touches)
+        self._arrays = ArrayChain(chain, seed, touches)
+        self._body = body
+        self._left = _without(body, "top_n_sigma" if self._cut.sigmas else "top_p" if self._cut.share else "")
+        self._plain = plain_of(chain, body)
+        self._lottery = Lottery(seed)
         self._native: Any = None
         if not self.is_greedy and _is_native(chain, body):
-            self._native = _native_chain(chain, body, seed)
+            self._native = _native_chain(chain, self._left, seed)
 
     def accept(self, tokens: Iterable[int]) -> None:
         """Tell which tokens, of the prompt or chosen, stand in the text now; penalties count them."""
@@ -122,10 +141,16 @@ class TokenSampler:
         Raises:
             Broken: the model computed something that is no number.
         """
+        self.is_tie = False
         if len(self._biased):
             row[self._biased] += self._bias
         for touch in self._first:
             touch(row)
+        if self.is_greedy and self.mask is not None:
+            best = int(row.argmax())
+            if _is_possible(float(row[best])) and self.mask.allows(best):
+                self._look_for_tie(row, best)
+                return best  # what is largest of all is so of those that are allowed
         allowed = self.mask.restrict(row) if self.mask is not None else None
         if allowed is not None and len(allowed) < 2:
             return int(allowed[0]) if len(allowed) else NOTHING_ALLOWED
@@ -134,21 +159,33 @@ class TokenSampler:
             best = int(values.argmax())
             if not _is_possible(float(values[best])):
                 return NOTHING_ALLOWED
+            self._look_for_tie(values, best)
             return best if allowed is None else int(allowed[best])
-        peak, ids = shortlist(values, self._cut)
-        if not _is_possible(peak):
+        return self._drawn(row, values, allowed)
+
+    def _drawn(self, row: Row, values: Row, allowed: Ids | None) -> int:
+        """Draw a token of a row; the `values` [n] are those of the `allowed` ones, or the row itself."""
+        seen = survey(values)
+        if not _is_possible(seen.peak):
             return NOTHING_ALLOWED
+        ids = shortlist(seen, self._cut, _NATIVE_MOST if self._plain is not None else None)
+        if ids is None and self._plain is not None and len(seen.maxima):
+            place = self._lottery.draw(seen, seen.peak - self._plain.below, self._plain.heat)
+            return place if allowed is None else int(allowed[place])
+        # Where the cut is a filter itself and was not made, that filter is still to act.
+        order = self._body if ids is None and self._cut.share else self._left
         if allowed is not None:
             ids = allowed if ids is None else allowed[ids]
-        return self._draw(row, ids)
-
-    def _draw(self, row: Row, ids: Ids | None) -> int:
-        """Choose among the ids [n] of a row, None for all of them."""
-        if self._native is not None and (len(row) if ids is None else len(ids)) <= _NATIVE_MOST:
+        count = len(row) if ids is None else len(ids)
+        if self._native is not None and count <= _NATIVE_MOST and order is self._left:
             return self._candidates.pick(self._native, row, ids)
         if ids is None:
-            return self._arrays.choose(row, len(row))
-        return int(ids[self._arrays.choose(row[ids], len(row), ids)])
+            return self._arrays.choose(row, order, len(row))
+        return int(ids[self._arrays.choose(row[ids], order, len(row), ids)])
+
+    def _look_for_tie(self, values: Row, best: int) -> None:
+        if self.tie_bound:
+            self.is_tie = int(np.count_nonzero(values >= values[best] - np.float32(self.tie_bound))) > 1
 
     def close(self) -> None:
         """Free the native chain; may be called twice."""
@@ -178,7 +215,7 @@ def cut_of(chain: Chain, body: Sequence[str]) -> Cut:
             case "min_p" if upper:
                 return Cut(below=-math.log(min(chain.min_p, 1.0)) * now, keep=keep)
             case "top_p" if chain.top_p <= _SURE_SHARE:
-                return Cut(heat=heat, light=light, keep=keep)
+                return _share_cut(chain, body[:place], now) or Cut(heat=heat, light=light, keep=keep)
             case "top_k" | "min_p" | "top_p":
                 pass
             case "typ_p" if chain.min_keep <= 1:
@@ -188,6 +225,39 @@ def cut_of(chain: Chain, body: Sequence[str]) -> Cut:
             case _:
                 return Cut(whole=True)
     return Cut(heat=heat, light=light, keep=keep)
+
+
+def _share_cut(chain: Chain, before: Sequence[str], heat: float) -> Cut | None:
+    """Return the top-p filter as a cut, None when it is not known beforehand what it will see."""
+    if {"typ_p", "xtc"} & set(before) or chain.min_keep > 1:
+        return None
+    if chain.heat_range > 0 and "temperature" in before:
+        return None
+    return Cut(share=max(chain.top_p, NEGLIGIBLE), heat=heat)
+
+
+def plain_of(chain: Chain, body: Sequence[str]) -> Plain | None:
+    """Return what a chain comes to where only bounds and temperatures act, None where more does."""
+    below, heat = math.inf, 1.0
+    if chain.mirostat.version or chain.min_keep > 1:
+        return None
+    for name in body:
+        match name:
+            case "temperature" if chain.temperature > 0 and chain.heat_range <= 0:
+                heat *= chain.temperature
+            case "min_p":
+                below = min(below, -math.log(min(chain.min_p, 1.0)) * heat)
+            case _:
+                return None
+    return Plain(below, heat)
+
+
+def _without(body: Sequence[str], name: str) -> tuple[str, ...]:
+    """Return the samplers without the first one of a name."""
+    if name not in body:
+        return tuple(body)
+    first = body.index(name)
+    return (*body[:first], *body[first + 1 :])
 
 
 def _windows(chain: Chain, breakers: BreakerTable | None) -> dict[str, _Window]:

@@ -9,6 +9,8 @@ from server.engines.text.prompts import Prompts
 from server.engines.text.vocabulary import Vocabulary
 
 LONGEST_TEXT = 1 << 20
+PICTURE_MARK = "<__media__>"
+"""As llama.cpp writes it."""
 
 
 def tokenised(work: TokenizeRequest, vocabulary: Vocabulary, prompts: Prompts | None) -> Tokenized:
@@ -38,6 +40,13 @@ def _told(tokens: Tokens, vocabulary: Vocabulary, text: str | None = None) -> To
     ids = np.asarray(tokens, np.int32)
     return Tokenized(
         tokens=tuple(int(token) for token in ids),
-        pieces=tuple(vocabulary.written(int(token)) for token in ids),
-        text=vocabulary.detokenise(ids) if text is None else text,
+        pieces=tuple(vocabulary.written(int(token)) if token >= 0 else b"" for token in ids),
+        text=_text(ids, vocabulary) if text is None else text,
     )
+
+
+def _text(ids: Tokens, vocabulary: Vocabulary) -> str:
+    """Return the text of a prompt [n], with a mark where a picture stands."""
+    borders = np.flatnonzero(np.diff(ids < 0)) + 1
+    runs = np.split(ids, borders)
+    return "".join(PICTURE_MARK if len(run) and run[0] < 0 else vocabulary.detokenise(run) for run in runs)

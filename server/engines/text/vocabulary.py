@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import llama_cpp
@@ -29,7 +30,8 @@ class Vocabulary:
     `size` ids, `bos` and `eos` (None when there is none), `ends` the ids that end a reply, `control` the texts of the
     ids that are no text (`<|im_start|>`, `</s>`) and `control_ids` their ids, `suppressed` ids the model's maker
     forbids. `longest` is how many bytes a token stands for at most. `fill` are the tokens for filling in the middle,
-    None when they are not all there.
+    None when they are not all there. `kind` is the library's number for how it makes tokens; `adds_bos` and `adds_eos`
+    tell whether it puts these around each text.
     """
 
     def __init__(self, model: Model) -> None:
@@ -39,6 +41,8 @@ class Vocabulary:
         self.size = int(llama_cpp.llama_vocab_n_tokens(self._pointer))
         self.bos = self._special(llama_cpp.llama_vocab_bos(self._pointer))
         self.eos = self._special(llama_cpp.llama_vocab_eos(self._pointer))
+        self.kind = int(llama_cpp.llama_vocab_type(self._pointer))
+        self.adds_eos = bool(llama_cpp.llama_vocab_get_add_eos(self._pointer)) and self.eos is not None
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer)) and self.bos is not None
         self.ends = frozenset(i for i in range(self.size) if llama_cpp.llama_vocab_is_eog(self._pointer, i))
         texts = [self.text(i) for i in range(self.size)]
@@ -69,9 +73,13 @@ class Vocabulary:
             ContextTooLong: `got` is then the least that the text can become.
         """
         data = text.encode("utf-8", "replace")
+        self.check_length(data, room)
+        return self._ids(data, special, added)
+
+    def check_length(self, data: bytes, room: int) -> None:
+        """Raise ContextTooLong for a text of so many bytes that it cannot become `room` tokens."""
         if len(data) > room * self.longest:
             raise ContextTooLong.of(room, -(-len(data) // self.longest))
-        return self._ids(data, special, added)
 
     def _ids(self, data: bytes, special: bool, added: bool) -> Tokens:
         room = len(data) + 16
@@ -114,19 +122,18 @@ class Vocabulary:
         return piece
 
     def detokenise(self, tokens: Tokens) -> str:
-        """Return the text of a whole prompt [n], control tokens written out, an added begin token left out."""
-        # The library strips the space that tokenising put in front only when no begin token precedes it.
+        """Return the text of a whole prompt [n], control tokens written out, an added begin token left out.
+
+        The library's own function would put other spaces before punctuation in some vocabularies.
+        """
         begun = self.adds_bos and len(tokens) > 0 and tokens[0] == self.bos
-        ids = np.ascontiguousarray(tokens[1:] if begun else tokens, np.int32)
-        pointer = ids.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
-        room = 16 + 8 * len(ids)
-        for _ in range(2):
-            buffer = ctypes.create_string_buffer(room)
-            count = int(llama_cpp.llama_detokenize(self._pointer, pointer, len(ids), buffer, room, False, True))
-            if count >= 0:
-                return buffer.raw[:count].decode("utf-8", "replace")
-            room = -count
-        return ""
+        text = b"".join(self.written(int(token)) for token in tokens[int(begun) :])
+        return (text.removeprefix(b" ") if self._adds_space else text).decode("utf-8", "replace")
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Tell whether tokenising puts a space before a text."""
+        return self.piece(int(self._ids(b"a", False, False)[0])).startswith(b" ")
 
     def _read_piece(self, token: int, *, special: bool = False) -> bytes:
         room = _PIECE_BYTES

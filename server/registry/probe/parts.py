@@ -23,6 +23,7 @@ HOMES: dict[ModelKind, str] = {
     ModelKind.LORA: "Lora",
     ModelKind.EMBEDDING: "embeddings",
     ModelKind.CONTROLNET: "ControlNet",
+    ModelKind.IMAGE_ENCODER: "clip_vision",
 }
 
 _LORA_BASES = {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl_base": "sdxl", "sd3": "sd3", "flux1": "flux"}
@@ -35,6 +36,8 @@ def recognise(tensors: Tensors) -> ModelKind | None:
         return ModelKind.LORA
     if any(name.startswith(_CONTROL) for name in tensors):
         return ModelKind.CONTROLNET
+    if "vision_model.embeddings.patch_embedding.weight" in tensors:
+        return ModelKind.IMAGE_ENCODER
     if any(name.startswith("model.diffusion_model.") for name in tensors):
         return ModelKind.CHECKPOINT
     if _is_embedding(tensors):

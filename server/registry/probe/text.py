@@ -4,9 +4,11 @@ from collections import Counter
 from typing import BinaryIO
 
 from server.core.models import ModelKind, Runtime, TextFacts
+from server.registry.probe.adapter import TYPE, probe_adapter
 from server.registry.probe.base import BrokenModel, Finding, NotMine
 from server.registry.probe.gguf import GgufHeader, read_gguf
 from server.registry.probe.gguf_types import BLOCKS, FILE_TYPES
+from server.registry.probe.projector import is_projector, probe_projector
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
@@ -61,6 +63,10 @@ def probe_gguf(file: BinaryIO, size: int) -> Finding:
         return Finding(kind=ModelKind.TEXT, text=_totals(header), part=part, parts=parts)
     architecture = header.text("general.architecture")
     _refuse_others(header, architecture)
+    if is_projector(header):
+        return probe_projector(header)
+    if header.text("general.type") == TYPE:
+        return probe_adapter(header)
     if not header.tensors and parts == 1:
         raise BrokenModel("the file holds a vocabulary but no weights")
     return Finding(
@@ -123,10 +129,6 @@ def _refuse_others(header: GgufHeader, architecture: str) -> None:
     kind = header.text("general.type")
     if not architecture:
         raise BrokenModel("the header does not name an architecture")
-    if architecture == "clip" or kind in ("mmproj", "clip-vision"):
-        raise NotMine("a vision or sound projector, an addition to a text model")
-    if kind == "adapter":
-        raise NotMine("an adapter for a text model")
     if kind == "imatrix" or architecture == "imatrix":
         raise NotMine("an importance matrix")
     if architecture == "t5encoder":

@@ -26,6 +26,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "thinking": ({"type": "enabled", "budget_tokens": 5}, {}),
     "output_config": ({"effort": "low"}, {}),
     "output_format": ({"type": "json_schema", "schema": {}}, {}),
+    "cache_salt": ("mine", {}),
 }
 
 

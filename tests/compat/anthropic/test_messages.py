@@ -6,7 +6,7 @@ import pytest
 
 from compat.anthropic.messages import messages_to_core, tools_to_core
 from server.core.errors import BadRequest, InvalidValue, Unsupported
-from server.core.text import Message, TextPart, ToolCall
+from server.core.text import Message, PicturePart, TextPart, ToolCall
 from tests.compat.anthropic.door import TOOL, request
 
 USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "x"}}
@@ -99,7 +99,22 @@ def test_a_text_document_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "error", "param"),
     [
-        ([{"type": "image", "source": {"type": "base64", "data": "x"}}], Unsupported, "messages[0].content[0].type"),
+        ([{"type": "image"}], InvalidValue, "messages[0].content[0].source"),
+        (
+            [{"type": "image", "source": {"type": "base64", "data": "x"}}],
+            InvalidValue,
+            "messages[0].content[0].source.data",
+        ),
+        (
+            [{"type": "image", "source": {"type": "url", "url": "http://example.org/a.png"}}],
+            Unsupported,
+            "messages[0].content[0].source.url",
+        ),
+        (
+            [{"type": "image", "source": {"type": "file", "file_id": "f"}}],
+            Unsupported,
+            "messages[0].content[0].source.type",
+        ),
         ([{"type": "document", "source": {"type": "url"}}], Unsupported, "messages[0].content[0].type"),
         ([text("a"), {"type": "text"}], InvalidValue, "messages[0].content[1].text"),
         ([{"type": "tool_result", "tool_use_id": "t"}], InvalidValue, "messages[0].content[0].tool_use_id"),
@@ -112,13 +127,36 @@ def test_blocks_that_are_refused(content: Any, error: type[BadRequest], param: s
     assert caught.value.fact("param") == param
 
 
-def test_a_picture_in_a_result_is_refused_by_its_path() -> None:
-    picture = {"type": "image", "source": {"type": "base64", "data": "x"}}
-    with pytest.raises(Unsupported, match="image") as caught:
-        core(
-            user("x"), assistant([USE]), user([{"type": "tool_result", "tool_use_id": "toolu_1", "content": [picture]}])
-        )
-    assert caught.value.fact("param") == "messages[2].content[0].content[0].type"
+def picture(data: str) -> dict[str, Any]:
+    return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+
+
+def test_pictures() -> None:
+    (told,) = core(user([text("see"), picture("cGljdHVyZQ=="), text("well")]))
+    seen = PicturePart(b"picture", "messages[0].content[1].source.data")
+    assert told == Message(role="user", parts=(TextPart("see"), seen, TextPart("well")))
+
+
+def test_pictures_in_results_of_tools() -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [picture("cGljdHVyZQ=="), text("a")]}
+    told = core(user("x"), assistant([USE]), user([result]))[-1]
+    seen = PicturePart(b"picture", "messages[2].content[0].content[0].source.data")
+    assert told == Message(role="tool", parts=(TextPart("a"), seen), name="look", tool_call_id="toolu_1")
+
+
+def test_a_bad_picture_in_a_result_is_refused_by_its_path() -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [picture("x")]}
+    with pytest.raises(InvalidValue) as caught:
+        core(user("x"), assistant([USE]), user([result]))
+    assert caught.value.fact("param") == "messages[2].content[0].content[0].source.data"
+
+
+@pytest.mark.parametrize(
+    "message", [{"system": [picture("cGljdHVyZQ==")]}, {"messages": [assistant([picture("AAAA")])]}]
+)
+def test_only_users_and_tools_show_pictures(message: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match="image"):
+        messages_to_core(request(**message))
 
 
 def test_tools() -> None:

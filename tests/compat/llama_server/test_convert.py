@@ -53,7 +53,6 @@ def test_what_is_asked_about_tokens(fields: dict[str, Any], logprobs: int | None
 @pytest.mark.parametrize(
     ("fields", "error", "param"),
     [
-        ({"lora": [{"id": 0, "scale": 1}]}, Unsupported, "lora"),
         ({"post_sampling_probs": True}, Unsupported, "post_sampling_probs"),
         ({"prompt": ["x"] * 100, "n_cmpl": 100}, InvalidValue, "n_cmpl"),
     ],

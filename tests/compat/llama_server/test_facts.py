@@ -5,15 +5,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from compat.llama_server import wire
 from compat.llama_server.facts import Facts
 from compat.llama_server.settings import LlamaServerSettings
 from server.core.errors import NotNow, UnknownModel
 from server.core.image import ImageRequest
 from server.core.jobs import JobId
-from server.core.text import ChatRequest, TextFinished, Usage
+from server.core.text import ChatRequest, EmbeddingRequest, ReasoningDelta, TextDelta, TextFinished, Usage
 from server.service.board import JobEntry
 from server.service.service import ResidentView
-from tests.support.builders import image
+from tests.support.builders import chat, image
 from tests.support.fake_service import FakeService, image_card, resident, text_card
 
 
@@ -91,6 +92,30 @@ def test_slots_are_the_callers_own_running_text_jobs() -> None:
     ]
     assert [slot.id_task for slot in told.slots("ann", "b", fail_when_full=False)] == ["j3"]
     assert told.slots("eve", None, fail_when_full=False) == []
+
+
+def test_a_slot_tells_how_its_text_is_written_and_how_far_it_is() -> None:
+    service = FakeService(text_card("tiny"))
+    limited = running(service, 1, work=chat("x", model="tiny", max_tokens=5, top_k=7))
+    running(service, 2, work=chat("x", model="tiny"))
+    running(service, 3, work=EmbeddingRequest(model="tiny", inputs=("x",)))
+    limited.note(TextDelta(choice=0, text="ab", tokens=2))
+    limited.note(ReasoningDelta(choice=0, text="c", tokens=1))
+    first, second, third = facts(service).slots("", None, fail_when_full=False)
+    assert isinstance(first.params, wire.GenerationSettings)
+    assert (first.params.n_predict, first.params.top_k, first.params.top_p) == (5, 7, 0.95)
+    assert first.next_token == wire.NextToken(n_remain=2, n_decoded=3)
+    assert second.next_token == wire.NextToken(n_remain=-1, n_decoded=0)
+    assert "params" not in msgspec.to_builtins(third) and "next_token" not in msgspec.to_builtins(third)
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "chosen"), [("a", "b", "a"), (None, "b", "b"), (None, "", "vectors"), ("", "", "vectors")]
+)
+def test_which_model_makes_vectors(name: str | None, default: str, chosen: str) -> None:
+    service = FakeService(text_card("a"), text_card("ranks", pooling="rank"), text_card("vectors", pooling="cls"))
+    assert facts(service, default_embedder=default).embedder(name) == chosen
+    assert facts(FakeService(text_card("only"))).embedder(None) == "only"
 
 
 def test_no_slot_is_an_error_when_that_is_asked_for() -> None:

@@ -17,7 +17,7 @@ SAMPLES: dict[str, Any] = {
     "repeat_last_n": 5, "repeat_penalty": 1.5, "presence_penalty": 1, "frequency_penalty": 1, "dry_multiplier": 1,
     "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 5, "dry_sequence_breakers": ["x"], "mirostat": 1,
     "mirostat_tau": 4, "mirostat_eta": 0.2, "samplers": ["top_k"], "grammar": "root ::= x", "json_schema": {},
-    "n_probs": 2, "return_tokens": True,
+    "n_probs": 2, "return_tokens": True, "lora": [{"id": 0, "scale": 1}],
 }  # fmt: skip
 ELSEWHERE = {"model", "stream", "response_fields", "input_prefix", "input_suffix", "input_extra"}
 

@@ -57,7 +57,8 @@ def test_what_is_continued(last: Any, open_turn: bool | None, continued: bool) -
     [
         ({"role": "user"}, {}, InvalidValue, "messages[0].content"),
         ({"role": "user", "content": [{"type": "text"}]}, {}, InvalidValue, "messages[0].content[0].text"),
-        ({"role": "user", "content": [{"type": "image_url"}]}, {}, Unsupported, "messages[0].content[0].type"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, {}, InvalidValue, "messages[0].content[0].image_url"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, {}, Unsupported, "messages[0].content[0].type"),
         (USER, {"add_generation_prompt": False}, Unsupported, "add_generation_prompt"),
     ],
 )

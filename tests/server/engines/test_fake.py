@@ -6,16 +6,18 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from server.core.errors import ContextTooLong, LoadFailed, OutOfMemory
-from server.core.image import ImageReady, Preview, StepDone
+from server.core.image import FileFormat, ImageReady, Preview, StepDone
 from server.core.jobs import CancelMode, JobDone, JobFailed, JobId, Work
 from server.core.models import ModelCard, TextSettings
 from server.core.text import SamplingParams, TextDelta, TextFinished
 from server.engines.base import Engine, Loader
 from server.engines.fake import FakeImageLoader, FakeTextLoader, answer, png
 from server.engines.fake_model import FakeModel
+from server.http.picture_files import kind_of
 from tests.support.builders import card, chat, completion, image
 from tests.support.engine_contract import ONE, TWO, EngineContract, events_of, finish, step_until
 from tests.support.fakes import image_model, text_model
@@ -108,6 +110,13 @@ def test_a_picture_depends_on_its_seed_and_prompt_alone(tmp_path: Path) -> None:
     assert first != second
     assert pictures(seed=6) == [second]
     assert pictures(seed=5, prompt="a ship") != [first]
+
+
+def test_a_picture_is_written_as_asked_for(tmp_path: Path) -> None:
+    engine = loaded(FakeImageLoader(), image_model(tmp_path))
+    engine.submit(ONE, msgspec.structs.replace(image(), file=FileFormat(kind="jpeg")))
+    (picture,) = (event for event in events_of(finish(engine)) if isinstance(event, ImageReady))
+    assert picture.png == b"" and kind_of(picture.data) == "jpeg"
 
 
 def test_previews_come_as_often_as_asked(tmp_path: Path) -> None:

@@ -105,9 +105,41 @@ def test_layers_on_a_gpu_take_their_share_of_weights_and_cache():
 
 def test_two_gpus_share_in_proportion_and_a_shared_one_takes_ram():
     two = estimate(text_card(), TextSettings(slots=1), [CPU, GPU, SMALL_GPU]).resident
-    assert two[vram(0)] == pytest.approx(3 * two[vram(1)], rel=1e-6)
+    assert two[vram(0)] - GPU_CONTEXT == pytest.approx(3 * (two[vram(1)] - GPU_CONTEXT), rel=1e-6)
     shared = estimate(text_card(), TextSettings(slots=1), [CPU, SHARED_GPU]).resident
     assert shared == {RAM: TEXT_PROCESS + 6 * GIB + GPU_CONTEXT}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shares"),
+    [
+        ({"tensor_split": (1.0, 1.0)}, (0.5, 0.5)),
+        ({"tensor_split": (0.0, 2.0)}, (0.0, 1.0)),
+        ({"tensor_split": (1.0,)}, (1.0, 0.0)),
+        ({"split_mode": "none"}, (1.0, 0.0)),
+        ({"split_mode": "none", "main_gpu": 1}, (0.0, 1.0)),
+        ({"split_mode": "none", "main_gpu": 9}, (1.0, 0.0)),
+    ],
+)
+def test_devices_share_as_is_set(fields, shares):
+    resident = estimate(text_card(), TextSettings(slots=1, **fields), [CPU, GPU, SMALL_GPU]).resident
+    for pool, share in zip((vram(0), vram(1)), shares, strict=True):
+        assert resident[pool] == pytest.approx(GPU_CONTEXT + share * 6 * GIB, abs=8)
+
+
+def test_keys_and_values_may_be_kept_in_different_types():
+    usual = kv_cache_bytes(LLAMA_7B, TextSettings(slots=1))
+    for key in ("kv_type_k", "kv_type_v"):
+        assert kv_cache_bytes(LLAMA_7B, TextSettings(slots=1, **{key: "f32"})) == 1.5 * usual
+    both = TextSettings(slots=1, kv_type_k="q8_0", kv_type_v="q8_0")
+    assert kv_cache_bytes(LLAMA_7B, both) == kv_cache_bytes(LLAMA_7B, TextSettings(slots=1, kv_type="q8_0"))
+
+
+def test_adapters_go_where_the_model_goes():
+    for devices in ([CPU], [CPU, GPU]):
+        plain, more = (estimate(text_card(), TextSettings(slots=1), devices, more_bytes=n) for n in (0, MIB))
+        pool = vram(0) if GPU in devices else RAM
+        assert more.resident[pool] - plain.resident[pool] == MIB
 
 
 def test_sd15_in_float32_on_a_cpu_is_near_the_6_5_gib_that_were_measured():
@@ -153,7 +185,7 @@ def test_auto_is_the_mode_that_fits_the_device():
 
 def test_a_replaced_vae_counts_instead_of_the_checkpoints():
     own = estimate(image_card(), ImageSettings(), [CPU]).resident[RAM]
-    other = estimate(image_card(), ImageSettings(), [CPU], vae_bytes=267_000_000).resident[RAM]
+    other = estimate(image_card(), ImageSettings(), [CPU], more_bytes=267_000_000).resident[RAM]
     assert other - own == 2 * 100_000_000
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from server.core.errors import LoadFailed
 from server.core.memory import GIB, RAM, DeviceProfile, Footprint, vram
-from server.core.models import ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
-from server.registry.footprint import estimate
+from server.core.models import Adapter, ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
+from server.registry.footprint import draft_cache_bytes, estimate, kv_cache_bytes
 from server.registry.hashes import HashCache
 from server.registry.ledger import Ledger
 
@@ -53,6 +53,64 @@ def test_image_models_are_told_what_their_pool_may_hold():
 def test_settings_that_make_no_sense_refuse_the_load():
     with pytest.raises(LoadFailed, match="chat"):
         ledger(overrides={"chat": {"slots": "many"}}).settings(TEXT)
+
+
+def text_card(name: str, **fields: object) -> ModelCard:
+    return msgspec.structs.replace(TEXT, id=ModelId(name), name=f"{name}.gguf", files=(f"/m/{name}.gguf",), **fields)
+
+
+def test_a_draft_is_found_by_its_name_or_its_file(tmp_path):
+    small, broken = text_card("small"), text_card("broken", broken="damaged")
+    known = {"small": small, "broken": broken}
+    file = tmp_path / "other.gguf"
+    file.write_bytes(b"GGUF")
+
+    def drafted(name, card=TEXT, **fields):
+        own = ledger(text=TextSettings(draft=name, **fields), draft_for=known.get)
+        return own.settings(card).draft
+
+    assert drafted("") == ""
+    assert drafted("small") == "/m/small.gguf"
+    assert drafted(str(file)) == str(file)
+    assert drafted("small", speculation=False) == ""
+    assert drafted("small", card=small) == "", "a model does not guess for itself"
+    for wrong in ("nowhere", "broken", str(tmp_path / "gone.gguf")):
+        with pytest.raises(LoadFailed, match="draft"):
+            drafted(wrong)
+    with pytest.raises(LoadFailed, match="draft_tokens"):
+        drafted("small", draft_tokens=0)
+
+
+def test_a_draft_counts_with_its_cache(tmp_path):
+    file = tmp_path / "small.gguf"
+    file.write_bytes(bytes(5000))
+    small = msgspec.structs.replace(text_card("small"), files=(str(file),))
+    alone = ledger().expected(TEXT).total()[RAM]
+    pair = ledger(text=TextSettings(draft="small"), draft_for=lambda _: small).expected(TEXT).total()[RAM]
+    assert pair - alone == 5000 + draft_cache_bytes(small.text, TextSettings())
+    assert draft_cache_bytes(small.text, TextSettings(slots=16)) == kv_cache_bytes(small.text, TextSettings(slots=4))
+
+
+def test_settings_out_of_bounds_are_named_by_their_key():
+    with pytest.raises(LoadFailed, match="rope_scaling"):
+        ledger(overrides={"chat": {"rope_scaling": "dynamic"}}).settings(TEXT)
+
+
+def test_a_text_model_is_loaded_with_its_adapters_and_they_are_counted(tmp_path):
+    file = tmp_path / "style.gguf"
+    file.write_bytes(bytes(1000))
+    asked = []
+
+    def adapters_for(card, wanted):
+        asked.append((card.id, wanted))
+        return (Adapter(name="style", file=str(file), scale=0.5),)
+
+    named = {"chat": {"loras": ["style", {"name": "other", "scale": 2}]}}
+    own = ledger(overrides=named, adapters_for=adapters_for)
+    assert own.settings(TEXT).loras == (Adapter(name="style", file=str(file), scale=0.5),)
+    assert asked == [("chat", ("style", Adapter(name="other", scale=2.0)))]
+    plain = ledger(adapters_for=lambda card, wanted: ())
+    assert own.expected(TEXT).resident[RAM] == plain.expected(TEXT).resident[RAM] + 1000
 
 
 def test_pinned_models_are_known_by_any_of_their_names():

@@ -2,6 +2,7 @@
 
 from server.core.image import ImageFinished, ImageReady, ImageStarted, Preview, StepDone
 from server.core.jobs import JobId, JobState, Work
+from server.core.text import ReasoningDelta, SamplingParams, TextDelta, ToolCallDelta
 from server.service.board import HISTORY, Board, JobEntry
 from tests.support.builders import chat, image
 
@@ -45,6 +46,21 @@ def test_ended_jobs_follow_the_live_ones_newest_first() -> None:
     ]
     assert board.live == 1
     assert board.get(JobId("a")) is None
+
+
+def test_text_counts_what_was_shown_until_it_is_begun_again() -> None:
+    one = entry("a", chat("hi", max_tokens=9))
+    for event in (
+        TextDelta(choice=0, text="x", tokens=2),
+        ToolCallDelta(choice=0, index=0, id="c", name="f", tokens=3),
+        ReasoningDelta(choice=0, text="y"),
+    ):
+        one.note(event)
+    view = one.view()
+    assert (view.written, view.sampling) == (6, SamplingParams(max_tokens=9))
+    one.wait_again()
+    assert one.view().written == 0
+    assert entry("b", image()).view().sampling is None
 
 
 def test_history_is_short() -> None:

@@ -1,21 +1,28 @@
 """What every format of calls can do."""
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from server.core.text import Tool
 from server.engines.text.tool_formats.lark import LarkWriter
 from server.engines.text.tool_formats.pieces import Parser
 
 
+class Call(NamedTuple):
+    """A call as a value."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
 class ToolFormat(Protocol):
     """How the models of one family write calls.
 
     `marks` are all marks in it; those that are control tokens must be written out for the parser. `trigger` matches
-    where a call begins in the text of an answer. `example` shows a model that was not trained on tools how to write one
-    call. `answer_head` is what an answer without calls begins with. `thinks` tells whether the parser tells thoughts
-    apart by itself.
+    where a call begins in the text of an answer. `answer_head` is what an answer without calls begins with. `wraps`
+    tells whether answers without calls have marks around them too, so that the parser is always needed; `thinks`
+    whether it tells thoughts apart by itself; `sectioned` whether all calls of a reply stand in one section.
     """
 
     @property
@@ -26,11 +33,6 @@ class ToolFormat(Protocol):
     @property
     def trigger(self) -> re.Pattern[str]:
         """Return what matches where a call begins, and nothing of what comes before."""
-        ...
-
-    @property
-    def example(self) -> str:
-        """Return a call of the function `name` with one argument."""
         ...
 
     @property
@@ -46,6 +48,20 @@ class ToolFormat(Protocol):
     @property
     def thinks(self) -> bool:
         """Tell whether the parser finds thoughts by itself."""
+        ...
+
+    @property
+    def wraps(self) -> bool:
+        """Tell whether answers have marks around them."""
+        ...
+
+    @property
+    def sectioned(self) -> bool:
+        """Tell whether a second call can only follow in the section of the first."""
+        ...
+
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them."""
         ...
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:

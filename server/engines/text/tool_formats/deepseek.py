@@ -1,4 +1,4 @@
-"""DeepSeek V3 and R1 (the arguments in a fence) and V3.1 (bare), and Kimi K2, whose form is of the same kind.
+"""DeepSeek V3 and R1 (the arguments in a fence) and V3.1 (bare); what came later writes tags (`invoke`).
 
 DeepSeek writes its marks with a fullwidth bar and, for spaces, the lower one eighth block.
 """
@@ -27,13 +27,3 @@ DEEPSEEK_V3 = NamedCalls(
     suffix=_CALLS_END,
 )
 DEEPSEEK_V31 = DEEPSEEK_V3._replace(head=f"{{name}}{_SEPARATOR}", tail="", between="")
-
-KIMI_K2 = NamedCalls(
-    opening="<|tool_call_begin|>",
-    header=r"(?:functions\.)?(?P<name>[^\s:<>{}]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>",
-    head="functions.{name}:0<|tool_call_argument_begin|>",
-    close="<|tool_call_end|>",
-    noise=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
-    prefix="<|tool_calls_section_begin|>",
-    suffix="<|tool_calls_section_end|>",
-)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.core.text import Tool
+from server.engines.text.tool_formats.base import Call
 from server.engines.text.tool_formats.lark import LarkWriter
 from server.engines.text.tool_formats.named_calls import NamedCallParser, NamedCalls
 
 FUNCTIONARY_V31 = NamedCalls(
     opening="<function=", header=r"(?P<name>[^<>\n]+)>", head="{name}>", close="</function>", between=""
 )
-_V32 = NamedCalls(opening=">>>", header=r"(?P<name>[^\n]+)\n", head="{name}\n", between="\n")
+_V32 = NamedCalls(opening=">>>", header=r"(?P<name>[^\n]+)\n", head="{name}\n", between="")
 
 
 class FunctionaryV32(NamedTuple):
@@ -20,6 +21,8 @@ class FunctionaryV32(NamedTuple):
     answer_head: str = "all\n"
     closings: tuple[str, ...] = ()
     thinks: bool = False
+    wraps: bool = True
+    sectioned: bool = False
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -31,10 +34,9 @@ class FunctionaryV32(NamedTuple):
         """Match a name that the reply begins with, or one behind the mark."""
         return re.compile(r"(?:\A\s*|>>>)(?P<call>(?!all\n)[^\s>]+\n)")
 
-    @property
-    def example(self) -> str:
-        """Return a call of the function `name`."""
-        return 'name\n{"argument": "value"}'
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them."""
+        return _V32.written(calls).removeprefix(_V32.opening)
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:
         """Return the expression for one call of one of the tools, or with `many` for one or more."""

@@ -8,31 +8,36 @@ f(a="x", n=1)
 ```
 """
 
-import ast
 import json
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from server.core.text import Tool
-from server.engines.text.tool_formats.lark import LarkWriter, parameters_of
+from server.engines.text.tool_formats.base import Call
+from server.engines.text.tool_formats.lark import LarkWriter, parameters_of, plain_properties
 from server.engines.text.tool_formats.pieces import Scanner
+from server.engines.text.tool_formats.python_calls import python_calls
+from server.engines.text.tool_formats.values import is_free_text, json_text, plain_choices
 
 _FENCE = ("```tool_code", "```")
 _BARE_KEY = re.compile(r"\s*([\w.\-]+)\s*:")
 _CALL = re.compile(r"\s*call:(?P<name>[^{\s]+)\s*(?P<arguments>\{.*\})\s*", re.DOTALL)
-_LONGEST_PYTHON = 65536
 
 
 class Gemma(NamedTuple):
-    """A notation of this family: what opens and closes a call, and what stands around strings."""
+    """A notation of this family: what opens and closes a call, and what stands around strings.
+
+    When held to a grammar, values inside lists and objects are written as JSON, which is read too.
+    """
 
     opening: str
     closing: str
     quote: str
     answer_head: str = ""
-    closings: tuple[str, ...] = ()
     thinks: bool = False
+    wraps: bool = False
+    sectioned: bool = False
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -40,26 +45,52 @@ class Gemma(NamedTuple):
         return (self.opening, self.closing, self.quote)
 
     @property
-    def trigger(self) -> re.Pattern[str]:
-        """Match nothing: models write their own notation, which the grammar (with JSON inside) does not know."""
-        return re.compile(r"(?!)")
+    def closings(self) -> tuple[str, ...]:
+        """Return what ends a string."""
+        return (self.quote,)
 
     @property
-    def example(self) -> str:
-        """Return a call of the function `name`."""
-        return f"{self.opening}call:name{{argument:{self.quote}value{self.quote}}}{self.closing}"
+    def trigger(self) -> re.Pattern[str]:
+        """Match the mark before a call."""
+        return re.compile(re.escape(self.opening))
+
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them."""
+        return "".join(f"{self.opening}call:{call.name}{self._value(call.arguments)}{self.closing}" for call in calls)
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:
         """Return the expression for one call of one of the tools, or with `many` for one or more."""
-        heads = write.one_of(
-            f"{write.literal(f'{self.opening}call:{tool.name}')} {write.json(parameters_of(tool))}" for tool in tools
-        )
-        one = write.rule(f"{heads} {write.literal(self.closing)}")
+        heads = write.one_of(self._call(write, tool) for tool in tools)
+        one = write.rule(f"{heads} {write.literal('}' + self.closing)}")
         return f"({one})+" if many else one
 
     def parser(self, tools: Sequence[Tool], *, streams: bool) -> "GemmaParser":
         """Return a new parser for one reply."""
         return GemmaParser(self)
+
+    def _call(self, write: LarkWriter, tool: Tool) -> str:
+        properties = plain_properties(tool.name, parameters_of(tool))
+        elements = [
+            (f"{write.literal(f'{key}:')} {self._admitted(write, value)}", needed) for key, value, needed in properties
+        ]
+        return f"{write.literal(f'{self.opening}call:{tool.name}{{')} {write.row(elements, ',')}"
+
+    def _admitted(self, write: LarkWriter, schema: Mapping[str, Any]) -> str:
+        if choices := plain_choices(schema):
+            return write.one_of(write.literal(f"{self.quote}{choice}{self.quote}") for choice in choices)
+        if is_free_text(schema):
+            return f"{write.literal(self.quote)} {write.text_until(self.quote)}"
+        return write.json(schema)
+
+    def _value(self, value: Any) -> str:
+        match value:
+            case str():
+                return f"{self.quote}{value}{self.quote}"
+            case Mapping():
+                return "{" + ",".join(f"{key}:{self._value(item)}" for key, item in value.items()) + "}"
+            case list():
+                return "[" + ",".join(map(self._value, value)) + "]"
+        return json_text(value)
 
 
 class GemmaParser(Scanner):
@@ -88,13 +119,7 @@ class GemmaParser(Scanner):
             return False
         body = self._buffer[:at]
         self._take(at + len(close))
-        calls = python_calls(body) if self._open == _FENCE[0] else notation_calls(body, self._quote)
-        for name, arguments in calls:
-            self._begin(name)
-            self._add(arguments)
-            self._complete()
-        if not calls:
-            self._give_up()
+        self._make(python_calls(body) if self._open == _FENCE[0] else notation_calls(body, self._quote))
         self._state = self._text
         return True
 
@@ -112,39 +137,18 @@ def notation_calls(text: str, quote: str) -> list[tuple[str, str]]:
             arguments = json.loads(_to_json(body, quote))
         except (ValueError, RecursionError):
             return []
-    return [(found["name"], json.dumps(arguments, ensure_ascii=False))] if isinstance(arguments, dict) else []
-
-
-def python_calls(text: str) -> list[tuple[str, str]]:
-    """Return the calls in a piece of Python whose arguments are literals by name; none when it is anything else."""
-    if len(text) > _LONGEST_PYTHON:
-        return []
-    try:
-        lines = ast.parse(text.strip()).body
-        return [_python_call(line) for line in lines]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return []
-
-
-def _python_call(line: ast.stmt) -> tuple[str, str]:
-    call = line.value if isinstance(line, ast.Expr | ast.Assign) else None
-    if isinstance(call, ast.Call) and ast.unparse(call.func) == "print" and len(call.args) == 1:
-        call = call.args[0]
-    if not isinstance(call, ast.Call) or call.args:
-        raise ValueError("not a call by names")
-    name = ast.unparse(call.func).removeprefix("default_api.")
-    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    if None in arguments:
-        raise ValueError("not a call by names")
-    return name, json.dumps(arguments, ensure_ascii=False)
+    return [(found["name"], json_text(arguments))] if isinstance(arguments, dict) else []
 
 
 def _to_json(text: str, quote: str) -> str:
-    """Put keys and strings of Gemma's notation into JSON's quotes."""
-    out = []
-    for index, part in enumerate(text.split(quote)):
-        out.append(json.dumps(part, ensure_ascii=False) if index % 2 else _quoted_keys(part))
-    return "".join(out)
+    """Put keys and strings of the notation into JSON's quotes; strings in JSON's own quotes stay as they are."""
+    strings = re.compile(rf'{re.escape(quote)}(?P<own>.*?){re.escape(quote)}|"(?:[^"\\]|\\.)*"', re.DOTALL)
+    out, after = [], 0
+    for found in strings.finditer(text):
+        out.append(_quoted_keys(text[after : found.start()]))
+        out.append(found[0] if found["own"] is None else json.dumps(found["own"], ensure_ascii=False))
+        after = found.end()
+    return "".join([*out, _quoted_keys(text[after:])])
 
 
 def _quoted_keys(text: str) -> str:

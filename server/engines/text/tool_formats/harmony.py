@@ -4,11 +4,13 @@
 <|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.core.text import Tool
+from server.engines.text.tool_formats.base import Call
 from server.engines.text.tool_formats.lark import LarkWriter, parameters_of
 from server.engines.text.tool_formats.pieces import Piece, Scanner, Thought, held_back
 
@@ -25,6 +27,8 @@ class Harmony(NamedTuple):
     answer_head: str = "<|channel|>final<|message|>"
     closings: tuple[str, ...] = ()
     thinks: bool = True
+    wraps: bool = True
+    sectioned: bool = False
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -36,24 +40,24 @@ class Harmony(NamedTuple):
         """Match the header of a message to a function."""
         return re.compile(r"(?P<call><\|channel\|>commentary to=functions\.)")
 
-    @property
-    def example(self) -> str:
-        """Return a call of the function `name`."""
-        return f'{_CHANNEL}commentary to=functions.name <|constrain|>json{_MESSAGE}{{"argument": "value"}}'
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them, each in a message of its own."""
+        texts = [_head(call.name) + json.dumps(call.arguments, ensure_ascii=False) for call in calls]
+        return f"{_ENDS[1]}{_START}assistant".join(texts)
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:
         """Return the expression for a call of one of the tools; there is never more than one in a reply."""
         return write.rule(
-            write.one_of(
-                f"{write.literal(f'{_CHANNEL}commentary to=functions.{tool.name} <|constrain|>json{_MESSAGE}')}"
-                f" {write.json(parameters_of(tool))}"
-                for tool in tools
-            )
+            write.one_of(f"{write.literal(_head(tool.name))} {write.json(parameters_of(tool))}" for tool in tools)
         )
 
     def parser(self, tools: Sequence[Tool], *, streams: bool) -> "HarmonyParser":
         """Return a new parser for one reply."""
         return HarmonyParser(streams=streams)
+
+
+def _head(name: str) -> str:
+    return f"{_CHANNEL}commentary to=functions.{name} <|constrain|>json{_MESSAGE}"
 
 
 class HarmonyParser(Scanner):

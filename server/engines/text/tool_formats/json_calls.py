@@ -1,7 +1,7 @@
 """Calls that are JSON objects with a name and arguments, between marks, in a list, or bare.
 
 <tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>      [TOOL_CALLS][{"name": "f", "arguments": {}}]
-{"name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {}}
+{"name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {}}      <|tools_prefix|>[{"f": {"a": 1}}]
 """
 
 import json
@@ -10,8 +10,10 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from server.core.text import Tool
-from server.engines.text.tool_formats.lark import LarkWriter, parameters_of
+from server.engines.text.tool_formats.base import Call
+from server.engines.text.tool_formats.lark import LarkWriter, counted, parameters_of
 from server.engines.text.tool_formats.pieces import JsonEnd, Scanner
+from server.engines.text.tool_formats.values import json_text
 
 _NAME_KEYS = ("name", "tool_name", "function")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
@@ -22,6 +24,7 @@ _HEAD = re.compile(
     rf'\{{\s*{_OTHER}"(?:name|tool_name)"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*{_OTHER}'
     r'"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
+_KEYED_HEAD = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:\s*(?=\{)')
 _FIRST_KEY = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"')
 
 
@@ -30,8 +33,9 @@ class JsonCalls(NamedTuple):
 
     `opens` are the marks before a call with what closes each ("" = nothing does). `bare` says that an answer may also
     begin with a call without any mark. Calls are written with the first mark, `before` and `after` next to the marks,
-    `between` two of them; `lead` stands first in each, `name_key` and `key` before name and arguments. `listed` puts
-    all of them into one list.
+    `between` two of them; `lead` stands first in each, `name_key` and `key` before name and arguments, or with `keyed`
+    the name is itself the key of the arguments. `together` puts all of them between one pair of marks, `listed` into
+    one list. `noise` are marks around answers.
     """
 
     opens: tuple[tuple[str, str], ...] = ()
@@ -42,15 +46,28 @@ class JsonCalls(NamedTuple):
     lead: str = ""
     name_key: str = "name"
     key: str = "arguments"
+    keyed: bool = False
     listed: bool = False
+    together: bool = False
+    noise: tuple[str, ...] = ()
     answer_head: str = ""
     closings: tuple[str, ...] = ()
     thinks: bool = False
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return the marks that open and close calls."""
-        return tuple(mark for pair in self.opens for mark in pair if mark)
+        """Return the marks that open and close calls, and those around answers."""
+        return (*(mark for pair in self.opens for mark in pair if mark), *self.noise)
+
+    @property
+    def wraps(self) -> bool:
+        """Tell whether answers have marks around them."""
+        return bool(self.noise)
+
+    @property
+    def sectioned(self) -> bool:
+        """Tell whether all calls stand between one pair of marks."""
+        return self.listed or self.together
 
     @property
     def trigger(self) -> re.Pattern[str]:
@@ -60,20 +77,24 @@ class JsonCalls(NamedTuple):
         marked = "|".join([r"\A", *(re.escape(mark) for mark, _ in self.opens)])
         return re.compile(rf'(?:{marked})\s*(?P<call>\{{\s*"name"\s*:)')
 
-    @property
-    def example(self) -> str:
-        """Return a call of the function `name`."""
-        call = f'{{{self.lead}"{self.name_key}": "name", "{self.key}": {{"argument": "value"}}}}'
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them."""
+        texts = [
+            counted(self._head(call.name), index) + json.dumps(call.arguments, ensure_ascii=False) + "}"
+            for index, call in enumerate(calls)
+        ]
         opening, closing = self._edges()
-        return f"{opening}{'[' if self.listed else ''}{call}{']' if self.listed else ''}{closing}"
+        if self.sectioned:
+            return f"{opening}{self._separator().join(texts)}{closing}"
+        return self.between.join(f"{opening}{text}{closing}" for text in texts)
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:
         """Return the expression for one call of one of the tools, or with `many` for one or more."""
         one = write.rule(write.one_of(self._object(write, tool) for tool in tools))
         opening, closing = (write.literal(edge) for edge in self._edges())
-        if self.listed:
-            more = f" ({write.literal(', ')} {one})*" if many else ""
-            return write.rule(f'{opening} "[" {one}{more} "]" {closing}')
+        if self.sectioned:
+            more = f" ({write.literal(self._separator())} {one})*" if many else ""
+            return write.rule(f"{opening} {one}{more} {closing}")
         whole = write.rule(f"{opening} {one} {closing}")
         return f"{whole} ({write.literal(self.between)} {whole})*" if many else whole
 
@@ -82,21 +103,30 @@ class JsonCalls(NamedTuple):
         return JsonCallParser(self, {tool.name for tool in tools}, streams=streams)
 
     def _object(self, write: LarkWriter, tool: Tool) -> str:
-        head = f'{{{self.lead}"{self.name_key}": {json.dumps(tool.name)}, "{self.key}": '
-        return f"{write.literal(head)} {write.json(parameters_of(tool))} {write.literal('}')}"
+        return f"{write.filled(self._head(tool.name))} {write.json(parameters_of(tool))} {write.literal('}')}"
+
+    def _head(self, name: str) -> str:
+        """Return what stands before the arguments."""
+        quoted = json.dumps(name, ensure_ascii=False)
+        return f"{{{quoted}: " if self.keyed else f'{{{self.lead}"{self.name_key}": {quoted}, "{self.key}": '
+
+    def _separator(self) -> str:
+        return ", " if self.listed else self.between
 
     def _edges(self) -> tuple[str, str]:
         opening, closing = ("", "") if self.bare or not self.opens else self.opens[0]
-        return opening + self.before, self.after + closing
+        first, last = ("[", "]") if self.listed else ("", "")
+        return opening + self.before + first, last + self.after + closing
 
 
 class JsonCallParser(Scanner):
     """Reads calls of this family. A bare object is a call only when it names a tool that was offered."""
 
     def __init__(self, form: JsonCalls, names: Collection[str], *, streams: bool) -> None:
-        super().__init__(streams=streams)
+        super().__init__(streams=streams, noise=form.noise)
         self._closes = dict(form.opens)
         self._bare = form.bare
+        self._keyed = form.keyed
         self._names = names
         self._close = ""
         self._marked = False
@@ -166,7 +196,8 @@ class JsonCallParser(Scanner):
         """Collect an object until it ends, or until its beginning tells that it is a call."""
         if not self._marked and not self._may_be_call():
             return self._reject()
-        if self.streams and (head := _HEAD.match(self._buffer)) and self._known(name := json.loads(head[1])):
+        pattern = _KEYED_HEAD if self._keyed else _HEAD
+        if self.streams and (head := pattern.match(self._buffer)) and self._known(name := json.loads(head[1])):
             self._take(head.end())
             self._begin(name)
             self._end = JsonEnd()
@@ -177,7 +208,8 @@ class JsonCallParser(Scanner):
         if end is None:
             self._scanned = len(self._buffer)
             return False
-        call = read_call(self._buffer[: self._scanned + end])
+        text = self._buffer[: self._scanned + end]
+        call = read_keyed(text) if self._keyed else read_call(text)
         if call is None or not self._known(call[0]):
             return self._reject()
         self._take(self._scanned + end)
@@ -226,6 +258,18 @@ class JsonCallParser(Scanner):
         return True
 
 
+def read_keyed(text: str) -> tuple[str, str] | None:
+    """Return the name and the arguments (JSON text) of a call whose name is the only key, None for anything else."""
+    try:
+        call: Any = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(call, dict) or len(call) != 1:
+        return None
+    name, arguments = next(iter(call.items()))
+    return (name, json_text(arguments)) if isinstance(arguments, dict) else None
+
+
 def read_call(text: str) -> tuple[str, str] | None:
     """Return the name and the arguments (JSON text) of a call, None when the text is none."""
     try:
@@ -247,4 +291,4 @@ def read_call(text: str) -> tuple[str, str] | None:
             return None
     if arguments is None:
         arguments = {}
-    return (name, json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+    return (name, json_text(arguments)) if isinstance(arguments, dict) else None

@@ -3,12 +3,14 @@
 [TOOL_CALLS]f[ARGS]{"a": 1}        <function=f>{"a": 1}</function>        <|tool_call_begin|>functions.f:0 ... {"a": 1}
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.core.text import Tool
-from server.engines.text.tool_formats.lark import LarkWriter, parameters_of
+from server.engines.text.tool_formats.base import Call
+from server.engines.text.tool_formats.lark import LarkWriter, counted, parameters_of
 from server.engines.text.tool_formats.pieces import JsonEnd, Piece, Scanner, first_of
 
 _LONGEST_HEADER = 512
@@ -19,8 +21,8 @@ class NamedCalls(NamedTuple):
     """A format of this family.
 
     A call begins with `opening`; `header` matches what follows up to the arguments, with the group `name`. `close` ends
-    it and `noise` are marks around calls that mean nothing more. For writing: `prefix` before everything, `head` the
-    header's text with `{name}`, `tail` after the arguments, `between` two calls, `suffix` after everything.
+    it and `noise` are marks around calls and answers that mean nothing more. For writing: `prefix` before everything,
+    `head` the header's text with `{name}`, `tail` after the arguments, `between` two calls, `suffix` after everything.
     """
 
     opening: str
@@ -35,6 +37,12 @@ class NamedCalls(NamedTuple):
     other_marks: tuple[str, ...] = ()
     answer_head: str = ""
     thinks: bool = False
+    wraps: bool = False
+
+    @property
+    def sectioned(self) -> bool:
+        """Tell whether there is something around all calls."""
+        return bool(self.prefix)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -54,21 +62,26 @@ class NamedCalls(NamedTuple):
         """Match the mark that calls are written with."""
         return re.compile(re.escape(self.prefix or self.opening))
 
-    @property
-    def example(self) -> str:
-        """Return a call of the function `name`."""
-        call = f'{self.opening}{self.head.format(name="name")}{{"argument": "value"}}{self.tail}{self.close}'
-        return f"{self.prefix}{call}{self.suffix}"
+    def written(self, calls: Sequence[Call]) -> str:
+        """Return the text of calls as a model writes them."""
+        texts = [
+            counted(self._head(call.name), index)
+            + json.dumps(call.arguments, ensure_ascii=False)
+            + self.tail
+            + self.close
+            for index, call in enumerate(calls)
+        ]
+        return f"{self.prefix}{self.between.join(texts)}{self.suffix}"
 
     def calls(self, write: LarkWriter, tools: Sequence[Tool], *, many: bool) -> str:
         """Return the expression for one call of one of the tools, or with `many` for one or more."""
-        heads = [
-            f"{write.literal(self.opening + self.head.format(name=tool.name))} {write.json(parameters_of(tool))}"
-            for tool in tools
-        ]
+        heads = [f"{write.filled(self._head(tool.name))} {write.json(parameters_of(tool))}" for tool in tools]
         one = write.rule(f"{write.one_of(heads)} {write.literal(self.tail + self.close)}")
         more = f" ({write.literal(self.between)} {one})*" if many else ""
         return write.rule(f"{write.literal(self.prefix)} {one}{more} {write.literal(self.suffix)}")
+
+    def _head(self, name: str) -> str:
+        return self.opening + self.head.replace("{name}", name)
 
     def parser(self, tools: Sequence[Tool], *, streams: bool) -> "NamedCallParser":
         """Return a new parser for one reply."""
@@ -79,21 +92,18 @@ class NamedCallParser(Scanner):
     """Reads calls of this family."""
 
     def __init__(self, form: NamedCalls, *, streams: bool) -> None:
-        super().__init__(streams=streams)
+        super().__init__(streams=streams, noise=form.noise)
         self._form = form
         self._header = re.compile(rf"\s*{form.header}\s*(?=\S)", re.DOTALL)
         self._end = JsonEnd()
         self._state = self._text
 
     def _text(self) -> bool:
-        mark = self._until((self._form.opening, *self._form.noise))
+        mark = self._until((self._form.opening,))
         if mark is None:
             return False
-        if mark == self._form.opening:
-            self._take(len(mark))
-            self._state = self._head
-        else:
-            self._buffer = self._buffer[len(mark) :]
+        self._take(len(mark))
+        self._state = self._head
         return True
 
     def _head(self) -> bool:

@@ -1,7 +1,7 @@
 """What a parser makes of a reply's text, and the machine that all parsers of calls are built on."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -59,13 +59,15 @@ class Scanner:
     """Base of the parsers of calls: a buffer, the text around calls, and calls that may still turn out to be none.
 
     White space next to a call belongs to the format, not to the answer: it is held until something else follows.
-    A subclass sets `_state` to a method that consumes from `_buffer` and returns False when it needs more.
+    `noise` are marks around answers and calls that mean nothing more; they are dropped. A subclass sets `_state` to a
+    method that consumes from `_buffer` and returns False when it needs more.
     """
 
     thinking = False
 
-    def __init__(self, *, streams: bool) -> None:
+    def __init__(self, *, streams: bool, noise: Sequence[str] = ()) -> None:
         self.streams = streams
+        self._noise = tuple(noise)
         self._state: Callable[[], bool] = self._nothing
         self._buffer = ""
         self._out: list[Piece] = []
@@ -117,13 +119,16 @@ class Scanner:
 
     def _until(self, marks: Iterable[str]) -> str | None:
         """Say what stands before the first of the marks and return that mark, which stays in the buffer."""
-        found = first_of(self._buffer, marks)
-        if found is not None:
+        marks = tuple(marks)
+        watched = (*marks, *self._noise)
+        while found := first_of(self._buffer, watched):
             at, mark = found
             self._say(self._buffer[:at])
             self._buffer = self._buffer[at:]
-            return mark
-        keep = held_back(self._buffer, marks)
+            if mark in marks:
+                return mark
+            self._buffer = self._buffer[len(mark) :]
+        keep = held_back(self._buffer, watched)
         self._say(self._buffer[: len(self._buffer) - keep])
         self._buffer = self._buffer[len(self._buffer) - keep :]
         return None
@@ -136,6 +141,7 @@ class Scanner:
         return taken
 
     def _begin(self, name: str) -> None:
+        name = name.encode(errors="replace").decode()  # JSON's escapes can make halves of characters
         if self.streams:
             self._raw = ""
             self._called = self._live = True
@@ -161,6 +167,16 @@ class Scanner:
         self._raw = ""
         self._live = False
         return True
+
+    def _make(self, calls: Iterable[tuple[str, str]]) -> None:
+        """Make whole calls of what was taken, given as names and JSON text; without any it becomes text."""
+        made = False
+        for name, arguments in calls:
+            self._begin(name)
+            self._add(arguments)
+            made = self._complete() or made
+        if not made:
+            self._give_up()
 
     def _give_up(self) -> None:
         """Turn what was taken for a call into text."""
