@@ -185,7 +185,10 @@ class TokenSampler:
 
     def _look_for_tie(self, values: Row, best: int) -> None:
         if self.tie_bound:
-            self.is_tie = int(np.count_nonzero(values >= values[best] - np.float32(self.tie_bound))) > 1
+            peak = values[best]
+            values[best] = -np.inf
+            self.is_tie = bool(values.max() >= peak - np.float32(self.tie_bound))
+            values[best] = peak
 
     def close(self) -> None:
         """Free the native chain; may be called twice."""

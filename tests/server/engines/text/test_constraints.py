@@ -206,3 +206,31 @@ def test_the_cache_of_grammars_is_bounded(constraints: Constraints) -> None:
 )
 def test_control_tokens_are_cut_out(text: str, parts: list[tuple[str, int | None]]) -> None:
     assert split_control(text, {"<a>": 1, "<ab>": 2}) == parts
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        RegexConstraint(pattern="(true|false) name, and (true|x) again"),
+        JsonConstraint(
+            schema='{"type": "object", "properties": {"name": {"enum": ["ab", "ac"]}}, "required": ["name"]}'
+        ),
+    ],
+)
+def test_what_is_said_to_come_is_all_that_is_allowed(constraints: Constraints, constraint: Constraint) -> None:
+    """Each token that comes in any case is the only one in its place; where there is a choice, none does."""
+    mask = constraints.mask(constraint)
+    certain = chosen = 0
+    while not mask.is_complete:
+        coming = mask.coming()
+        for token in coming:
+            assert mask.allowed().tolist() == [token]
+            mask.accept(token)
+        certain += len(coming)
+        if not coming:
+            allowed = mask.allowed()
+            mask.accept(int(allowed[-1]))
+            chosen += 1
+    assert certain >= 3
+    assert chosen >= 1
+    assert mask.may_end

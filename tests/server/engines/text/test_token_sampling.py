@@ -378,3 +378,31 @@ def test_a_model_that_computes_no_numbers_is_an_error(value: float) -> None:
 
 def test_huge_whole_numbers_do_not_overflow_in_native_code() -> None:
     assert len(draws(SamplingParams(top_k=2**64), row(), 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("second", "bound", "tie"),
+    [(4.9, 0.2, True), (4.7, 0.2, False), (5.0, 0.2, True), (4.9, 0.0, False), (5.0, 0.0, False)],
+)
+def test_a_greedy_choice_tells_whether_another_token_came_close(second: float, bound: float, tie: bool) -> None:
+    logits = np.zeros(SIZE, np.float32)
+    logits[7], logits[9] = 5.0, second
+    greedy = sampler(SamplingParams(temperature=0))
+    greedy.tie_bound = bound
+    kept = logits.copy()
+    assert greedy.choose(logits) == 7
+    assert greedy.is_tie == tie
+    assert np.array_equal(logits, kept), "the row is as it was"
+    clear = np.zeros(SIZE, np.float32)
+    clear[3] = 9.0
+    assert greedy.choose(clear) == 3
+    assert not greedy.is_tie, "each choice tells of itself"
+
+
+def test_penalties_and_bias_count_before_a_choice_is_called_close() -> None:
+    logits = np.zeros(SIZE, np.float32)
+    logits[7], logits[9] = 5.0, 4.95
+    greedy = sampler(SamplingParams(temperature=0, logit_bias=((9, -1.0),)))
+    greedy.tie_bound = 0.2
+    assert greedy.choose(logits.copy()) == 7
+    assert not greedy.is_tie
