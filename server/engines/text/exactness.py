@@ -1,7 +1,7 @@
 """Whether a decode of several tokens gives, bit for bit, what decodes of one token each would have given.
 
 llama.cpp chooses its kernels by how many rows there are and how long the cache is. Many give the same bits for a row
-whatever stands beside it; others round differently. Measured on a CPU (AVX-512, 0.5 billion weights):
+whatever stands beside it; others round differently. Measured on a CPU (AVX2, 0.5 billion weights):
 
     weights   cache                         difference of a logit, in standard deviations of the row
     Q4_0      f16, up to 256 tokens         none
