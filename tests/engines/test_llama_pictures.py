@@ -31,8 +31,8 @@ pytest.importorskip("llama_cpp")
 from server.engines.text.engine import LlamaEngine
 from server.engines.text.pictures import PictureRun
 from server.engines.text.sight import Sight
-from tests.support.library_sight import MARK, greedy_tokens
 from tests.support.llama_engine import ask, load
+from tests.support.reference_sight import MARK, greedy_tokens
 
 pytestmark = pytest.mark.llama
 
