@@ -15,12 +15,8 @@ from server.engines.text.candidates import Row, best_of, survey, weight_sum
 Piece = Callable[[int], bytes]
 
 
-def normaliser(row: Row) -> float:
-    """Return the logarithm of the sum of the exponentials of logits [vocabulary]."""
-    return _normaliser(row, float(row.max()))
-
-
-def _normaliser(row: Row, peak: float) -> float:
+def normaliser(row: Row, peak: float) -> float:
+    """Return the logarithm of the sum of the exponentials of logits [vocabulary], the largest of which is `peak`."""
     return peak + math.log(weight_sum(row, peak)) if math.isfinite(peak) else peak
 
 
@@ -65,7 +61,7 @@ class LogprobReader:
     def of(self, row: Row, token: int) -> TokenLogprob:
         """Return the logprob of a token at a row [vocabulary] of raw logits."""
         seen = survey(row)
-        base = _normaliser(row, seen.peak)
+        base = normaliser(row, seen.peak)
         best = best_of(seen, self._top).tolist() if self._top else []
         top = tuple(LikelyToken(other, self._piece(other), float(row[other]) - base) for other in best)
         return TokenLogprob(token, self._piece(token), float(row[token]) - base, top)
