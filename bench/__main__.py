@@ -2,7 +2,7 @@
 
     python -m bench [start] [text] [unrelated] [shared] [stall] [repeat] [--rounds N] [--model FILE]
     python -m bench sampling [--rounds N] [--vocabulary FILE]
-    python -m bench pictures [--rounds N] [--side PIXELS] [--threads N] [--checkpoint FILE]
+    python -m bench pictures [--rounds N] [--side PIXELS] [--threads N] [--checkpoint FILE] [--cpp]
 
 `start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
 beside llama.cpp's bare decode loop on the same file, threads and context. `unrelated`, `shared` and `stall`: the table
@@ -46,6 +46,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1 checkpoint, for pictures")
     parser.add_argument("--side", type=int, default=256, help="width and height of pictures")
     parser.add_argument("--threads", type=int, default=0, help="threads for pictures; 0 = torch's choice")
+    parser.add_argument(
+        "--cpp", action="store_true", help="pictures beside stable-diffusion.cpp, too (built on first use)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hearth-bench-") as folder:
         place = Path(folder)
@@ -68,7 +71,8 @@ def main() -> None:
         if "pictures" in options.parts:
             from bench.pictures import pictures  # torch is slow to import, and the other parts do without
 
-            pictures(place / "pictures", options.rounds, options.side, options.threads, options.checkpoint)
+            chosen = (options.side, options.threads, options.checkpoint)
+            pictures(place / "pictures", options.rounds, *chosen, cpp=options.cpp)
 
 
 def start(place: Path, rounds: int) -> None:

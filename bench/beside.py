@@ -27,9 +27,12 @@ FIGURES = (
 
 
 def beside(file: Path, models: Path, place: Path, rounds: int, parts: list[str]) -> None:
-    """Run the chosen parts (`unrelated`, `shared`, `stall`) with both servers up, one load at a time."""
+    """Run the chosen parts (`unrelated`, `shared`, `stall`) with both servers up, one load at a time.
+
+    Without speculation, which llama-server does not do by itself: random weights repeat themselves more than answers.
+    """
     threads = len(os.sched_getaffinity(0))
-    config = f"[text]\nslots = {SLOTS}\ncontext = {CONTEXT}\n"
+    config = f"[text]\nslots = {SLOTS}\ncontext = {CONTEXT}\nspeculation = false\n"
     place.mkdir(parents=True, exist_ok=True)
     with (
         House(models, place / "ours", config=config) as ours,

@@ -1,13 +1,10 @@
 """The other side: llama.cpp's own server, built outside this repository from the source in llama-cpp-python's sdist.
 
-The build goes to `$HEARTH_BENCH_CACHE` (default `~/.cache/hearth-bench`) once and takes some ten minutes on two cores;
-a ready binary is taken from `$HEARTH_BENCH_LLAMA_SERVER`.
+It is built once, in some ten minutes on two cores; a ready binary is taken from `$HEARTH_BENCH_LLAMA_SERVER`.
 """
 
 import os
 import subprocess
-import sys
-import tarfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -16,41 +13,23 @@ from typing import Self
 
 import httpx
 
+from bench import foreign
 from bench.house import free_port
 
+PACKAGE = "llama-cpp-python"
 FLAGS = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")
 
 
 def source() -> Path:
     """Return the folder of llama.cpp's source, of the installed llama-cpp-python; fetches it if need be."""
-    place = _place()
-    if not list(place.glob("llama_cpp_python-*/vendor/llama.cpp")):
-        place.mkdir(parents=True, exist_ok=True)
-        name = f"llama-cpp-python=={place.name}"
-        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(place), name]
-        subprocess.run(fetch, check=True)
-        with tarfile.open(next(place.glob("*.tar.gz"))) as packed:
-            packed.extractall(place, filter="data")
-    return next(place.glob("llama_cpp_python-*/vendor/llama.cpp"))
-
-
-def _place() -> Path:
-    return Path(os.environ.get("HEARTH_BENCH_CACHE", "~/.cache/hearth-bench")).expanduser() / version(
-        "llama-cpp-python"
-    )
+    return foreign.source(PACKAGE, version(PACKAGE), "vendor/llama.cpp")
 
 
 def binary() -> Path:
     """Return a `llama-server` of the same source as the installed llama-cpp-python; builds it if need be."""
     if given := os.environ.get("HEARTH_BENCH_LLAMA_SERVER"):
         return Path(given)
-    build = _place() / "build"
-    made = build / "bin" / "llama-server"
-    if not made.exists():
-        subprocess.run(["cmake", "-S", str(source()), "-B", str(build), *FLAGS], check=True)
-        cores = str(os.cpu_count() or 2)
-        subprocess.run(["cmake", "--build", str(build), "--target", "llama-server", "-j", cores], check=True)
-    return made
+    return foreign.build(source(), foreign.place(PACKAGE, version(PACKAGE)) / "build", FLAGS, "llama-server")
 
 
 class LlamaServer:

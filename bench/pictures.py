@@ -22,6 +22,7 @@ from PIL import Image
 
 from bench.checkpoint import write_checkpoint
 from bench.compare import Compared
+from bench.stable_diffusion_cpp import StableDiffusionCpp
 from server.core.image import Denoise, ImageReady, ImageRequest, Seeds, Size, StepDone
 from server.core.jobs import JobEvent, JobFailed, JobId
 from server.core.models import ImageSettings, ModelCard, ModelId, ModelKind, Runtime
@@ -142,8 +143,10 @@ class Diffusers:
         return _figures(marks, marks[-1])
 
 
-def pictures(place: Path, rounds: int, side: int, threads: int, file: Path | None = None) -> None:
+def pictures(place: Path, rounds: int, side: int, threads: int, file: Path | None = None, *, cpp: bool = False) -> None:
     """Print steps and decoding of ours beside diffusers', and how far reduced precision is from full.
+
+    With `cpp`, also beside stable-diffusion.cpp on the same file and as many threads.
 
     `threads` 0 = torch's choice. Without a file a checkpoint with random weights is made in `place`.
     """
@@ -160,15 +163,15 @@ def pictures(place: Path, rounds: int, side: int, threads: int, file: Path | Non
     else:
         print("this CPU does not multiply bfloat16 (no AVX512-BF16, no AMX): the default is float32, bfloat16 left out")
     sides: dict[str, Callable[[], Figures]] = {"diffusers": theirs, "bare": theirs.bare, **ours}
+    if cpp:
+        threads = torch.get_num_threads()
+        place.mkdir(parents=True, exist_ok=True)
+        sides["cpp"] = StableDiffusionCpp(file, place, side=side, steps=STEPS, guidance=GUIDANCE, threads=threads)
     load = os.getloadavg()[0]
     found = _rounds(rounds, sides)
     print(f"{side} x {side}, {torch.get_num_threads()} threads, load average {load:.1f} -> {os.getloadavg()[0]:.1f}")
     for name in ours:
-        for key, title in (("step_s", ""), ("step_cpu_s", " (CPU)")):
-            _print(f"{name}: step by bare UNet{title}", found[name], found["bare"], key)
-            _print(f"{name}: step{title}", found[name], found["diffusers"], key)
-        for key, title in (("decode_s", ""), ("decode_cpu_s", " (CPU)")):
-            _print(f"{name}: VAE and PNG{title}", found[name], found["diffusers"], key)
+        _compare(name, found)
     for name, one in ours.items():
         print(f"{name}: loading {one.load_s:.2f} s (file in the page cache)")
     if "bfloat16" in ours:
@@ -187,6 +190,17 @@ def _rounds(rounds: int, sides: Mapping[str, Callable[[], Figures]]) -> dict[str
         for name in names[begin:] + names[:begin]:
             found[name].append(sides[name]())
     return found
+
+
+def _compare(name: str, found: Mapping[str, list[Figures]]) -> None:
+    for key, title in (("step_s", ""), ("step_cpu_s", " (CPU)")):
+        _print(f"{name}: step by bare UNet{title}", found[name], found["bare"], key)
+        _print(f"{name}: step{title}", found[name], found["diffusers"], key)
+    for key, title in (("decode_s", ""), ("decode_cpu_s", " (CPU)")):
+        _print(f"{name}: VAE and PNG{title}", found[name], found["diffusers"], key)
+    if "cpp" in found:
+        _print(f"{name}: step by stable-diffusion.cpp", found[name], found["cpp"], "step_s")
+        _print(f"{name}: VAE and PNG by stable-diffusion.cpp", found[name], found["cpp"], "decode_s")
 
 
 def _print(title: str, ours: list[Figures], theirs: list[Figures], key: str) -> None:
