@@ -1,26 +1,53 @@
-"""Recognise what came before GGUF: the ggml, ggmf and ggjt files of March to August 2023. They are not loaded yet."""
+"""What the header of a file of March to August 2023 (ggml, ggmf, ggjt) says: a llama model, perhaps in parts."""
 
-from server.core.models import ModelKind
-from server.registry.probe.base import Finding, NotMine
+import struct
+from pathlib import Path
+from typing import BinaryIO
 
-# The first four bytes on disk: a little-endian number whose letters read backwards.
-MAGICS = {b"lmgg": "ggml", b"fmgg": "ggmf", b"tjgg": "ggjt"}
-ADAPTER = b"algg"
-OTHER_VERSIONS = frozenset({100, 101})  # ggmf of RWKV
+from server.core.ggml.checkpoint import assemble, facts, parts_of
+from server.core.ggml.reading import ADAPTER, MAGICS, OTHER_VERSIONS, GgmlError, Part, read_part
+from server.core.models import ModelKind, Runtime
+from server.registry.probe.base import BrokenModel, Finding, NotMine
+from server.registry.probe.source import open_regular
 
-NOT_YET = "a {name} file of 2023; Hearth does not convert these to GGUF yet"
+ARCHITECTURE = "llama"
 
 
-def probe_ggml(head: bytes) -> Finding:
-    """Return what a file is by its first 8 bytes; raise NotMine when it is none of the old containers."""
-    magic = head[:4]
-    if magic == ADAPTER:
+def is_ggml(head: bytes) -> bool:
+    """Tell by a file's first bytes whether it is of that time."""
+    return head[:4] in MAGICS or head[:4] == ADAPTER
+
+
+def probe_ggml(file: BinaryIO, size: int, head: bytes, path: Path) -> Finding:
+    """Return what an open file is that begins with `head`, with the files that continue it.
+
+    Raises:
+        NotMine: an adapter, or a model of another kind.
+        BrokenModel: it cannot be converted.
+    """
+    if head[:4] == ADAPTER:
         raise NotMine("a ggla adapter of 2023, not a model")
-    name = MAGICS.get(magic)
-    if name is None:
-        raise NotMine("not a ggml, ggmf or ggjt file")
-    version = int.from_bytes(head[4:8], "little") if name != "ggml" else 0
-    if name == "ggmf" and version in OTHER_VERSIONS:
+    if MAGICS.get(head[:4]) == "ggmf" and len(head) >= 8 and struct.unpack_from("<I", head, 4)[0] in OTHER_VERSIONS:
         raise NotMine("an RWKV file of 2023")
-    shown = f"{name} v{version}" if version else name
-    return Finding(kind=ModelKind.TEXT, architecture="llama", broken=NOT_YET.format(name=shown))
+    try:
+        first = read_part(file, size)
+        parts = [first, *(_part(path, number) for number in range(1, parts_of(first)))]
+        checkpoint = assemble(parts)
+    except GgmlError as error:
+        raise BrokenModel(f"a {MAGICS[head[:4]]} file of 2023 that cannot be converted: {error}") from error
+    except OSError as error:
+        raise BrokenModel(f"cannot be read: {error.strerror}") from error
+    return Finding(
+        kind=ModelKind.TEXT,
+        runtime=Runtime.LLAMA_CPP,
+        architecture=ARCHITECTURE,
+        text=facts(checkpoint, path.name),
+    )
+
+
+def _part(path: Path, number: int) -> Part:
+    other = path.with_name(f"{path.name}.{number}")
+    if not other.exists():
+        raise GgmlError(f"its part {other.name!r} is missing")
+    with open_regular(other) as (file, status):
+        return read_part(file, status.st_size)
