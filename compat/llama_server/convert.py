@@ -9,7 +9,7 @@ from msgspec import UNSET
 from compat.llama_server import wire
 from compat.llama_server.adapters import request_to_core
 from compat.llama_server.fields import REFUSED
-from compat.llama_server.prompts import Prompt, prompts_to_core
+from compat.llama_server.prompts import Prompt, pictured_prompts
 from compat.llama_server.sampling import constraint_to_core, sampling_to_core, settings_from_core
 from compat.llama_server.stream import Asked, CompletionEncoder
 from server.core.errors import InvalidValue, ProtocolError, Unsupported
@@ -26,7 +26,8 @@ def completion_to_core(request: wire.CompletionRequest, model: str) -> Completio
         InvalidValue: a value makes no sense; the fact `param` is its path.
         Unsupported: a field asks for what is not offered and would change the result.
     """
-    return _work(request, model, prompts_to_core(request.prompt))
+    prompts, pictures = pictured_prompts(request.prompt)
+    return msgspec.structs.replace(_work(request, model, prompts), pictures=pictures)
 
 
 def infill_to_core(request: wire.InfillRequest, model: str) -> CompletionRequest:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import UNSET
 
 from compat.llama_server import wire
+from compat.llama_server.prompts import MEDIA_MARKER
 from compat.llama_server.sampling import settings_from_core
 from compat.llama_server.settings import LlamaServerSettings
 from server.core.errors import NotNow, UnknownModel
@@ -70,6 +71,7 @@ class Facts:
             model_alias=card.id,
             model_path=card.name,
             modalities=wire.Modalities(vision=bool(card.projector)),
+            media_marker=MEDIA_MARKER,
             chat_template=card.metadata.get(CHAT_TEMPLATE, ""),
             build_info=self._settings.build,
             is_sleeping=view is None,

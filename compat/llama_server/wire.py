@@ -407,6 +407,7 @@ class Props(Struct, frozen=True, kw_only=True):
     model_alias: str
     model_path: str
     modalities: Modalities = Modalities()
+    media_marker: str
     chat_template: str
     build_info: str
     is_sleeping: bool

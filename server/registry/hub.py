@@ -22,7 +22,14 @@ from server.core.memory import readable
 from server.core.models import ModelKind
 from server.registry.folders import KINDS
 from server.registry.hashes import HashCache
-from server.registry.hub_choice import RemoteFile, Wanted, choose, parse_name
+from server.registry.hub_choice import (
+    RemoteFile,
+    Wanted,
+    choose,
+    choose_projector,
+    parse_name,
+    projector_name,
+)
 from server.registry.hub_transfer import HUB, HubClient, HubSource, Pause, Progress
 from server.registry.probe.base import BrokenModel, NotMine
 from server.registry.probe.identify import identify
@@ -103,14 +110,16 @@ def pull(
     source: HubSource,
     *,
     kind: ModelKind | None = None,
+    projector: bool = True,
     progress: Progress = no_progress,
     hashes: HashCache | None = None,
     pause: Pause = time.sleep,
 ) -> Pulled:
     """Fetch what `REPO[:QUANT]` names into its place below `models`. Blocks until it is there, verified.
 
-    `kind` overrides what the content says, for files that do not say it. A file that is there already is kept, also
-    when the hub has a newer one. After a break the same call goes on where it ended.
+    `kind` overrides what the content says, for files that do not say it. A text model comes with its projector, if the
+    repository has one and `projector` is not False. A file that is there already is kept, also when the hub has a newer
+    one. After a break the same call goes on where it ended.
 
     Raises:
         InvalidValue, UnknownModel, Unsupported: no such thing, or nothing that is fetched; the text says what there is.
@@ -123,14 +132,18 @@ def pull(
     wanted = parse_name(name)
     listing = list_files(client, wanted)
     chosen = [_complete(client, listing, file) for file in choose(wanted, listing.files)]
+    work = _Work(client, listing, models, kind, progress, hashes)
+    eyes = choose_projector(chosen[0], listing.files) if projector and kind in (None, ModelKind.TEXT) else None
+    if eyes is not None:
+        chosen.insert(0, _complete(client, listing, eyes))
+        work.takes_along(chosen[0], chosen[1])
     partials = models / PARTIALS
     _tidy(partials)
-    work = _Work(client, listing, models, kind, progress, hashes)
     missing = [file for file in chosen if not work.is_there(file)]
     _make_room(models, missing, partials, listing.repo)
     for file in missing:
         client.fetch(work.url(file), file, _partial(partials, listing.repo, file), progress)
-    for file in missing:  # a model in parts appears when all of them are there
+    for file in missing:  # a model in parts appears when all of them are there, and its projector
         work.put_up(file, _partial(partials, listing.repo, file))
     return work.result()
 
@@ -171,13 +184,19 @@ class _Work:
         self._files: list[Path] = []
         self._fresh: list[Path] = []
         self._notes: list[str] = []
+        self._along: dict[str, str] = {}
+
+    def takes_along(self, projector: RemoteFile, model: RemoteFile) -> None:
+        """Note that one file is the projector of another: it gets a name that says so."""
+        stem = Path(_local_name(self._listing.repo, model)).stem
+        self._along[projector.path] = projector_name(projector, stem)
 
     def url(self, file: RemoteFile) -> str:
         return _url(self._client, self._listing, file)
 
     def is_there(self, file: RemoteFile) -> bool:
         """Tell whether an earlier pull has put the file up; say so when the hub has another one now."""
-        name = _local_name(self._listing.repo, file)
+        name = self._name(file)
         for kind in (self._kind,) if self._kind else tuple(FOLDERS):
             target = _folder(self._models, kind) / name
             note = read_state(_note_file(target), PullNote) if target.is_file() else None
@@ -194,9 +213,18 @@ class _Work:
         return False
 
     def put_up(self, file: RemoteFile, partial: Path) -> None:
-        """Give a verified file its place and name."""
+        """Give a verified file its place and name. A projector that cannot have them is left out, and that is told."""
+        try:
+            self._put_up(file, partial)
+        except CannotServe as error:
+            if file.path not in self._along:
+                raise
+            partial.unlink(missing_ok=True)
+            self._notes.append(f"the model comes without its projector: {error.message}")
+
+    def _put_up(self, file: RemoteFile, partial: Path) -> None:
         kind = _kind_of(partial, file, self._kind)
-        target = _folder(self._models, kind) / _local_name(self._listing.repo, file)
+        target = _folder(self._models, kind) / self._name(file)
         sha256 = file.sha256 or _sha256(partial)
         if target.exists():
             self._keep(target, sha256, partial)
@@ -210,6 +238,9 @@ class _Work:
             status = target.stat()
             self._hashes.remember(str(target.absolute()), status.st_size, status.st_mtime_ns, sha256)
         self._files.append(target)
+
+    def _name(self, file: RemoteFile) -> str:
+        return self._along.get(file.path) or _local_name(self._listing.repo, file)
 
     def result(self) -> Pulled:
         return Pulled(

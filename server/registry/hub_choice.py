@@ -7,6 +7,8 @@
 | `org/repo:model-v2.safetensors` | that file of the listing |
 | `org/repo` with one single-file `.safetensors` | that file |
 | `hf.co/org/repo`, `https://huggingface.co/org/repo` | the same |
+
+With a model of a repository goes its projector, the eyes of a text model, where there is one (`mmproj-*.gguf`).
 """
 
 import re
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from server.core.errors import CannotServe, InvalidValue, Unsupported
+from server.registry.projectors import base_name, precision_rank
 
 DEFAULT_QUANT = "Q4_K_M"
 
@@ -76,7 +79,8 @@ _QUANT = re.compile(
 _PART = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})$")
 _PREFIX = re.compile(r"^(?:https?://)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
-_NOT_A_MODEL = ("mmproj", "imatrix")
+_PROJECTOR = "mmproj"
+_NOT_A_MODEL = (_PROJECTOR, "imatrix")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
 
@@ -138,6 +142,37 @@ def choose(wanted: Wanted, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...
     if ggufs:
         return _by_quant(wanted, ggufs)
     return _single_file(wanted, files)
+
+
+def choose_projector(model: RemoteFile, files: Iterable[RemoteFile]) -> RemoteFile | None:
+    """Return the projector that goes with a chosen model file, None when there is none or it is one itself.
+
+    One that is named like the model is preferred to one whose name is the beginning of it or says nothing; then one in
+    the same folder, and the better precision.
+    """
+    if not _has(model, (".gguf",)) or _is_extra(model):
+        return None
+    name = base_name(model.stem)
+
+    def names_other(file: RemoteFile) -> bool:
+        own = base_name(file.stem)
+        return bool(own) and own != name and not name.startswith(f"{own}-")
+
+    def rank(file: RemoteFile) -> tuple[int, bool, int, str]:
+        elsewhere = file.path.rpartition("/")[0] != model.path.rpartition("/")[0]
+        return -len(base_name(file.stem)), elsewhere, precision_rank(file.stem), file.path
+
+    found = [file for file in files if _has(file, (".gguf",)) and _PROJECTOR in file.name.casefold()]
+    return min((file for file in found if not names_other(file)), key=rank, default=None)
+
+
+def projector_name(projector: RemoteFile, model_stem: str) -> str:
+    """Return the name under which a projector is known as that of a model, its own where that says so already."""
+    name = base_name(model_stem)
+    if base_name(projector.stem) == name:
+        return projector.name
+    precision = quant_of(projector.path)
+    return f"{_PROJECTOR}-{name}-{precision}.gguf" if precision else f"{_PROJECTOR}-{name}.gguf"
 
 
 def quant_of(path: str) -> str:

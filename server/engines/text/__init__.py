@@ -32,9 +32,12 @@ engine           the batching loop; one decode a step
 tokenising       text to tokens and back, answered at once
 embedding_engine the other engine: vectors of texts, scores of documents
   embedding_inputs, embedding_context   requests to tokens; many texts in one call
+legacy           models of 2023 become GGUF files before they are loaded
 prompts          requests to checked prompts
   conversation   chats, by
-    chat_template, fallback_templates, deadline   messages to text
+    chat_template, template_sandbox   messages to text, by a stranger's code
+      deadline, memory_limit     what that may take
+    chat_form, fallback_templates                by which template
     conversation_shape           calls and tools in the shape that the template takes
     control_text                 what people write never becomes a control token
     placed_pictures              pure: where pictures stand in a conversation and in its prompt

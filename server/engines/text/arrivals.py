@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from server.core.errors import Broken, ServerError
 from server.core.jobs import JobId
-from server.core.text import ChatRequest, PicturePart
+from server.core.text import ChatRequest, CompletionRequest, PicturePart
 from server.engines.text.placed_pictures import pictures_in
 from server.engines.text.sight import Sight
 
@@ -17,7 +17,7 @@ class Arrival(NamedTuple):
     """A request whose pictures are all read, or what is wrong with one of them."""
 
     job: JobId
-    work: ChatRequest
+    work: ChatRequest | CompletionRequest
     error: ServerError | None = None
 
 
@@ -26,7 +26,7 @@ class Arrivals:
 
     def __init__(self, sight: Sight | None) -> None:
         self._sight = sight
-        self._line: dict[JobId, tuple[ChatRequest, list[PicturePart]]] = {}
+        self._line: dict[JobId, tuple[ChatRequest | CompletionRequest, list[PicturePart]]] = {}
 
     def __len__(self) -> int:
         return len(self._line)
@@ -34,11 +34,11 @@ class Arrivals:
     def __contains__(self, job: JobId) -> bool:
         return job in self._line
 
-    def add(self, job: JobId, work: ChatRequest) -> None:
+    def add(self, job: JobId, work: ChatRequest | CompletionRequest) -> None:
         """Take a request to the end of the line."""
         self._line[job] = (work, pictures_in(work))
 
-    def take(self, job: JobId) -> ChatRequest:
+    def take(self, job: JobId) -> ChatRequest | CompletionRequest:
         """Take a request out of the line, whatever of it was read."""
         return self._line.pop(job)[0]
 

@@ -13,17 +13,16 @@ from server.engines.text.sequences import CachedSequence
 
 
 class Caches:
-    """All sequences of a context, by their numbers. `movable` tells that states can be cut and copied.
+    """All sequences of a context, by their numbers.
 
     `started` are those whose prompt is still to be computed, the oldest request first.
     """
 
-    def __init__(self, context: Context, *, slots: int, length: int, movable: bool) -> None:
+    def __init__(self, context: Context, *, slots: int, length: int) -> None:
         """Begin with `slots` empty sequences of `length` tokens."""
         self.sequences = [CachedSequence(number, length) for number in range(slots)]
         self.started: list[CachedSequence] = []
         self._context = context
-        self._movable = movable
         self._uses = 0
 
     @property
@@ -39,7 +38,7 @@ class Caches:
     def claim(self, reply: Reply) -> bool:
         """Start a reply in a sequence; False when it had better wait, see `prefix.place`."""
         views = [sequence.view(reply.scope) for sequence in self.sequences]
-        placement = place(reply.prompt, views, reuse=self._movable and not reply.scoring)
+        placement = place(reply.prompt, views, reuse=not reply.scoring, whole=not self._context.can_cut)
         if placement is None:
             return False
         self._start(reply, placement)
@@ -70,8 +69,6 @@ class Caches:
 
     def close_gaps(self) -> None:
         """Move running replies, where it is worth it, so that all of them are in neighbouring sequences."""
-        if not self._movable:
-            return
         running = {s.id: s.reply.left for s in self.sequences if s.reply is not None and s.reply.running}
         fixed = {s.id for s in self.sequences if s.reply is not None and not s.reply.running}
         idle = {s.id: s.last_used if s.length >= WORTH_COPYING else 0 for s in self.sequences if s.reply is None}

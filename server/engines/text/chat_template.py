@@ -1,30 +1,27 @@
 """Messages -> the prompt a model was trained on, by the Jinja template in its file.
 
-A template is code from a stranger. It runs in Jinja's immutable sandbox with the functions that templates are written
-for (`raise_exception`, `strftime_now`, `tojson`), within limits of time and length. Lists of its own it may add to
-and take from, which some do. Whatever goes wrong in it is told as InvalidValue with the
-template's own words.
+A template is code from a stranger. It runs in a sandbox (`template_sandbox`) with the functions that templates are
+written for (`raise_exception`, `strftime_now`, `tojson`), within limits of time, memory and length. Lists of its own
+it may add to and take from, which some do. Whatever goes wrong in it is told as InvalidValue with its own words.
 """
 
 import datetime
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import Template, nodes
+from jinja2 import Template
 from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from server.core.errors import InvalidValue
 from server.engines.text.deadline import Deadline, TookTooLong
+from server.engines.text.memory_limit import MemoryLimit
+from server.engines.text.template_sandbox import LENGTH_LIMIT, Given, Sandbox, tojson
 
 TIME_LIMIT_S = 2.0
-LENGTH_LIMIT = 4 * 1024 * 1024
+FATAL_S = 15.0
+MEMORY_LIMIT = 128 * 1024 * 1024
 _REASON_LIMIT = 500
-_CHANGES_LISTS = frozenset(["append", "extend", "insert", "pop"])
 _NEEDLE = "needle in a haystack"
 
 Json = dict[str, Any]
@@ -71,9 +68,10 @@ class ChatTemplate:
         Raises:
             InvalidValue: the template is broken, refuses the conversation, or exceeds its limits.
         """
-        takes_system, wants_parts = self._probe()
-        conversation = list(messages) if takes_system else fold_system(messages)
+        conversation = list(messages)
         try:
+            takes_system, wants_parts = self._probe()
+            conversation = conversation if takes_system else fold_system(messages)
             return self._run(conversation, tools, options, open_turn, wants_parts)
         except TemplateRefused as refusal:
             folded = fold_system(conversation)
@@ -101,6 +99,8 @@ class ChatTemplate:
     def _shows(self, messages: list[Json], parts: bool) -> bool:
         try:
             return _NEEDLE in self._run(messages, (), None, True, parts)
+        except (TookTooLong, MemoryError):  # so would the real conversation; nobody shall wait for both
+            raise
         except Exception:  # what is wrong is told by the render of the real conversation
             return False
 
@@ -115,67 +115,28 @@ class ChatTemplate:
         variables = {
             **(options or {}),
             **self._tokens,
-            "messages": _Given(map(_with_parts, messages) if parts else messages),
-            "tools": _Given(tools) or None,
+            "messages": Given(map(_with_parts, messages) if parts else messages),
+            "tools": Given(tools) or None,
             "add_generation_prompt": open_turn,
             "raise_exception": _raise_exception,
             "strftime_now": _strftime_now,
-            "functions": _tojson([tool["function"] for tool in tools]),
+            "functions": tojson([tool["function"] for tool in tools]),
             "datetime": _strftime_now("%b %d %Y %H:%M:%S"),
         }
         pieces: list[str] = []
         length = 0
-        with Deadline(TIME_LIMIT_S):
+        with Deadline(TIME_LIMIT_S, fatal=FATAL_S), MemoryLimit(MEMORY_LIMIT):
             for piece in self._compiled().generate(variables):
                 length += len(piece)
                 if length > LENGTH_LIMIT:
                     raise SecurityError(f"its result is longer than {LENGTH_LIMIT} characters")
                 pieces.append(piece)
-        return "".join(pieces)
+            return "".join(pieces)
 
     def _compiled(self) -> Template:
         if self._template is None:
-            environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
-            environment.filters["tojson"] = _tojson
-            self._template = environment.from_string(self._source)
+            self._template = Sandbox().from_string(self._source)
         return self._template
-
-
-class _Given(list[Json]):
-    """A list that a template cannot change; its slices are copies that it can."""
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}`: trainers mark the assistant's words with it; for a prompt only what is inside counts."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja's own class attribute
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return the statements between the tags."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the two operators guarded by which a short template makes a huge value."""
-
-    intercepted_binops = frozenset(["*", "**"])
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuse products of sequences over the length limit, and large powers."""
-        if operator == "**" and not (abs(left) <= 2**32 and abs(right) <= 64):
-            raise SecurityError("it computes a power that is too large")
-        if operator == "*":
-            for sequence, count in ((left, right), (right, left)):
-                if hasattr(sequence, "__len__") and isinstance(count, int) and len(sequence) * count > LENGTH_LIMIT:
-                    raise SecurityError("it repeats a text too often")
-        return super().call_binop(context, operator, left, right)
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Allow what changes lists that are not the conversation itself."""
-        if isinstance(obj, list) and not isinstance(obj, _Given) and attr in _CHANGES_LISTS:
-            return True
-        return super().is_safe_attribute(obj, attr, value)
 
 
 def fold_system(messages: Sequence[Json]) -> list[Json]:
@@ -201,29 +162,11 @@ def _strftime_now(form: str) -> str:
     return datetime.datetime.now().astimezone().strftime(form)
 
 
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Write JSON as transformers does in templates: no escapes for HTML, no escapes outside ASCII."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
-    )
-
-
-def _listed(value: object) -> list[object]:
-    """Return what a filter such as `map` made as a list."""
-    if isinstance(value, Iterable):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
 def _refuse(error: Exception) -> NoReturn:
     if isinstance(error, TookTooLong):
         reason = f"it ran for more than {TIME_LIMIT_S:g} s"
+    elif isinstance(error, MemoryError):
+        reason = f"it needs more than {MEMORY_LIMIT >> 20} MiB of memory"
     else:
         reason = str(error)[:_REASON_LIMIT] or type(error).__name__
     raise InvalidValue.of("messages", f"the model's chat template refused this conversation: {reason}") from error

@@ -19,7 +19,7 @@ import llguidance
 import numpy as np
 import numpy.typing as npt
 
-from server.core.errors import InvalidValue
+from server.core.errors import ErrorData, InvalidValue
 from server.core.text import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
 from server.engines.text import gbnf
 from server.engines.text.candidates import Ids, Row
@@ -27,7 +27,7 @@ from server.engines.text.constraint_limits import brief, check_grammar, check_pa
 from server.engines.text.deep_stack import on_deep_stack
 from server.engines.text.prefix import Tokens
 
-_CACHED = 32
+_CACHED, _REFUSED = 32, 8
 _LONGEST_CACHED = 64 * 1024
 # Up to this share of the vocabulary the choice is made among the allowed tokens alone.
 _FEW = 1 / 4
@@ -60,13 +60,14 @@ class Words(Protocol):
 
 
 class Constraints:
-    """Compiles constraints for one vocabulary, and remembers the latest."""
+    """Compiles constraints for one vocabulary, and remembers the latest, also of those that it has refused."""
 
     def __init__(self, vocabulary: Words) -> None:
         self._vocabulary = vocabulary
         self._source = _TokenSource(vocabulary)
         self._made: llguidance.LLTokenizer | None = None
         self._compiled: OrderedDict[_Key, llguidance.LLMatcher] = OrderedDict()
+        self._refused: OrderedDict[_Key, ErrorData] = OrderedDict()
         self._limits = llguidance.LLParserLimits(verbose_errors=False)
 
     def mask(self, constraint: Constraint, *, within: str | None = None) -> "TokenMask":
@@ -79,16 +80,19 @@ class Constraints:
         Raises:
             InvalidValue: it exceeds a limit or cannot be compiled; names the constraint's own parameter.
         """
-        matcher = self._known((constraint, within))
+        key = constraint, within
+        matcher = self._known(key)
         if matcher is None:
-            bodies, what = _bodies(constraint)
-            sources = []
-            for body in bodies:
-                grammars = [{"name": "body", **body}]
-                if within is not None:
-                    grammars.insert(0, {"name": "reply", "lark_grammar": within})
-                sources.append(json.dumps({"grammars": grammars}))
-            matcher = self._compile((constraint, within), sources, constraint.param, what)
+            refused = self._refused.get(key)
+            if refused is not None:  # what was too large once is so again, which may have taken a second to see
+                raise InvalidValue(refused.message, **refused.facts)
+            try:
+                matcher = self._compile_within(constraint, within)
+            except InvalidValue as error:
+                self._refused[key] = error.to_data()
+                if len(self._refused) > _REFUSED:
+                    self._refused.popitem(last=False)
+                raise
         return self._mask(matcher, constraint.param)
 
     def lark_mask(self, lark: str, param: str) -> "TokenMask":
@@ -115,6 +119,16 @@ class Constraints:
         if matcher is not None:
             self._compiled.move_to_end(key)
         return matcher
+
+    def _compile_within(self, constraint: Constraint, within: str | None) -> "llguidance.LLMatcher":
+        bodies, what = _bodies(constraint)
+        sources = []
+        for body in bodies:
+            grammars = [{"name": "body", **body}]
+            if within is not None:
+                grammars.insert(0, {"name": "reply", "lark_grammar": within})
+            sources.append(json.dumps({"grammars": grammars}))
+        return self._compile((constraint, within), sources, constraint.param, what)
 
     def _compile(self, key: _Key, sources: Sequence[str], param: str, what: str) -> "llguidance.LLMatcher":
         """Compile the first of several ways to write a grammar with which the library can begin, and remember it."""

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from server.core.errors import InvalidValue, Unsupported
-from server.core.text import MOST_PICTURES, ChatRequest, Message, TextPart, Tool, ToolCall
-from server.engines.text import fallback_templates
+from server.core.errors import InvalidValue
+from server.core.text import ChatRequest, Message, TextPart, Tool, ToolCall
 from server.engines.text.chat_template import ChatTemplate, Json
 from server.engines.text.constraint_limits import check_json_depth
 from server.engines.text.constraints import Constraints
 from server.engines.text.control_text import ControlText, Stretch, map_texts, texts_in
 from server.engines.text.conversation_shape import ConversationShaper
+from server.engines.text.fallback_templates import Fallback, choose
 from server.engines.text.pictures import Runs
-from server.engines.text.placed_pictures import content_of, pictures_in, with_pictures
+from server.engines.text.placed_pictures import check_pictures, content_of, pictures_in, with_pictures
 from server.engines.text.prefix import Tokens
 from server.engines.text.reasoning import opens_thoughts
 from server.engines.text.reply_plan import ReplyPlanner
@@ -37,21 +37,31 @@ class ConversationPrompts:
     """Makes prompts of conversations for one model.
 
     `stops` end a reply besides the model's end token; only a model without a template and turn tokens has any. `sight`
-    is how the model sees, None when it does not.
+    is how the model sees, None when it does not; `fallback` is used when there is no `template`, None = by the
+    vocabulary.
     """
 
-    def __init__(self, vocabulary: Vocabulary, template: str | None, context: int, sight: Sight | None = None) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        template: str | None,
+        context: int,
+        sight: Sight | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
         self.constraints = Constraints(vocabulary)
         self.planner = ReplyPlanner(template or "", self.constraints, vocabulary.control_ids)
-        fallback = fallback_templates.choose(vocabulary.control) if template is None else None
-        source = template if fallback is None else fallback.source
-        self.stops = () if fallback is None else fallback.stops
+        if template is not None:
+            fallback = Fallback(template)
+        elif fallback is None:
+            fallback = choose(vocabulary.control)
+        self.stops = fallback.stops
         self._vocabulary = vocabulary
         self._context = context
         self._sight = sight
         self._control = ControlText(vocabulary.control)
         self._template = ChatTemplate(
-            source or "", bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
+            fallback.source, bos=vocabulary.text(vocabulary.bos), eos=vocabulary.text(vocabulary.eos)
         )
         self._shaper = ConversationShaper(self._template, self.planner.form)
 
@@ -87,13 +97,7 @@ class ConversationPrompts:
     def check(self, request: ChatRequest) -> None:
         """Raise for what can be told before pictures are read, see `prompt`."""
         _check(request)
-        parts = pictures_in(request)
-        if parts and self._sight is None:
-            text = "this model sees no pictures; put its projector (mmproj-*.gguf) beside its file"
-            raise Unsupported.of(parts[0].param, text)
-        if len(parts) > MOST_PICTURES:
-            text = f"a request can have {MOST_PICTURES} pictures, not {len(parts)}"
-            raise InvalidValue.of(parts[MOST_PICTURES].param, text)
+        check_pictures(pictures_in(request), sees=self._sight is not None)
 
     def _stretches(self, request: ChatRequest, signs: Sequence[str]) -> list[Stretch]:
         # Clients offer their tools to any model (Open WebUI 28 of them), whether its template knows tools or not.

@@ -1,6 +1,12 @@
-"""Ends pure-Python work that takes too long: the way out of a chat template that loops for ever."""
+"""Ends work that takes too long: the way out of a chat template that loops for ever.
+
+Python code is interrupted. A call of C that does not return (two lists within lists being compared) is not: after a
+longer time it ends the process, whose owner then has a new one.
+"""
 
 import ctypes
+import faulthandler
+import sys
 import threading
 from types import TracebackType
 from typing import Self
@@ -14,10 +20,12 @@ class Deadline:
     """Raises `TookTooLong` inside its own `with` block once the time is up, whatever Python code runs there.
 
     The exception is put into this thread by a timer, so that no cooperation is needed; code inside one long call of C
-    is not interrupted until it returns. Usable once.
+    is not interrupted until it returns. With `fatal` the process ends, saying where it was, when the block has not been
+    left after so many seconds. Usable once.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, fatal: float = 0.0) -> None:
+        self._fatal = fatal
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._over = self._sent = False
@@ -26,6 +34,9 @@ class Deadline:
 
     def __enter__(self) -> Self:
         self._timer.start()
+        if self._fatal:
+            # Its thread is one of C and needs nothing of the interpreter, which the work may never give up.
+            faulthandler.dump_traceback_later(self._fatal, exit=True, file=sys.__stderr__ or sys.stderr)
         return self
 
     def __exit__(
@@ -38,6 +49,8 @@ class Deadline:
                 # after, and hangs in the next call when a profiler runs.
                 self._raise(None)
         self._timer.cancel()
+        if self._fatal:
+            faulthandler.cancel_dump_traceback_later()
 
     def _fire(self) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ MOST_SIZE_DIFFERENCE = 128
 FIRST_COMPARED = 5
 """As llama.cpp's own check of a pair: sizes may differ by padding, and what the first few ids are called is free."""
 
+_NO_DRAFT = "{!r} cannot be a draft: only models that continue a text, with a cache, can"
 _CHUNK = 128
 _LITTLE = 24
 
@@ -73,7 +74,7 @@ class DraftModel:
             self._check(path, target)
             self._context = Context(self._model, own, context=length, threads=threads, log=log)
             self._batch = Batch(self._context.batch_size)
-            self._compute_one()
+            self._try_out(path)
         except BaseException:
             self.close()
             raise
@@ -161,15 +162,15 @@ class DraftModel:
         if code := self._open.decode(self._batch):
             raise Broken(f"the draft model could not compute a token (llama_decode gave {code})")
 
-    def _compute_one(self) -> None:
-        self._batch.set_next([0], [0], [0])
-        if code := self._open.decode(self._batch):
+    def _try_out(self, path: Path) -> None:
+        if code := self._open.try_out(0):
             raise LoadFailed(f"the draft model cannot compute a token (llama_decode gave {code})")
-        self._open.clear()
+        if not self._open.can_cut:
+            raise LoadFailed(_NO_DRAFT.format(path.name))
 
     def _check(self, path: Path, target: Vocabulary) -> None:
-        if self._model.is_recurrent or not self._model.is_decoder or self._model.pooling:
-            raise LoadFailed(f"{path.name!r} cannot be a draft: only models that continue a text, with a cache, can")
+        if not self._model.is_decoder or self._model.pooling:
+            raise LoadFailed(_NO_DRAFT.format(path.name))
         if problem := mismatch(target, Vocabulary(self._model)):
             raise LoadFailed(f"{path.name!r} cannot be a draft for this model: {problem}")
 

@@ -67,8 +67,7 @@ class LlamaEngine:
         self._prompts = prompts
         self._log = log
         self._replies = Replies(vocabulary, prompts, facts.context, adapters.facts)
-        movable = not model.is_recurrent
-        self._caches = Caches(context, slots=facts.slots, length=facts.context, movable=movable)
+        self._caches = Caches(context, slots=facts.slots, length=facts.context)
         self._jobs = OpenJobs(self._caches)
         self._steps = Steps(context, self._caches, self._jobs, speculator, adapters, log, sight)
         self._sight = sight
@@ -85,7 +84,7 @@ class LlamaEngine:
             raise Unsupported.of("model", "this is a text model")
         if job in self._jobs or job in self._arrivals:
             raise Broken(f"job {job} is already here")
-        if isinstance(work, ChatRequest) and pictures_in(work):
+        if pictures_in(work):
             self._prompts.check(work)
             self._arrivals.add(job, work)
         else:

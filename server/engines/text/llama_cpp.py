@@ -13,7 +13,7 @@ from server.core.text_settings import problems
 from server.engines.base import Report
 from server.engines.text.adapters import Adapters
 from server.engines.text.allocator import keep_freed_memory
-from server.engines.text.batch import Batch
+from server.engines.text.chat_form import chat_form
 from server.engines.text.conversation import ConversationPrompts
 from server.engines.text.cores import physical_cores
 from server.engines.text.draft import DraftModel
@@ -21,6 +21,7 @@ from server.engines.text.embedding_context import EmbeddingContext
 from server.engines.text.embedding_engine import EmbeddingEngine
 from server.engines.text.engine import LlamaEngine
 from server.engines.text.footprint import Meter
+from server.engines.text.legacy.ready import ready_file
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
 from server.engines.text.projector import Projector
@@ -67,8 +68,9 @@ def _check(settings: TextSettings, card: ModelCard) -> None:
 
 def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) -> LlamaEngine | EmbeddingEngine:
     with ExitStack() as owned:
+        file, report = ready_file(card, report)
         meter = Meter()
-        model = Model(Path(card.files[0]), settings, report, log)
+        model = Model(file, settings, report, log, architecture=card.architecture)
         owned.callback(model.close)
         load = _load_embedding_engine if model.pooling else _load_engine
         engine = load(card, settings, model, meter, log, owned)
@@ -109,26 +111,27 @@ def _load_engine(
     vocabulary = Vocabulary(model)
     _warm_up(context, vocabulary)
     length = min(length, context.length)
-    draft = _load_draft(card, settings, model, vocabulary, length, log) if settings.draft else None
+    draft = _load_draft(card, settings, context, vocabulary, length, log) if settings.draft else None
     if draft is not None:
         owned.callback(draft.close)
     beside = sum(part.size for part in (projector, draft) if part is not None)
     footprint = meter.footprint(model.size + adapters.size + beside)
     facts = _facts(settings, model, footprint, length, adapters.facts)
     sight = Sight(projector, vocabulary) if projector is not None else None
-    conversations = ConversationPrompts(vocabulary, model.chat_template(), facts.context, sight)
-    prompts = Prompts(vocabulary, conversations, facts.context)
-    speculator = Speculator(rows=context.rows, wanted=settings.speculation and not model.is_recurrent, draft=draft)
+    template, fallback = chat_form(settings, card, model.chat_template(), vocabulary.control)
+    conversations = ConversationPrompts(vocabulary, template, facts.context, sight, fallback)
+    prompts = Prompts(vocabulary, conversations, facts.context, sight)
+    speculator = Speculator(rows=context.rows, wanted=settings.speculation and context.can_cut, draft=draft)
     return LlamaEngine(model, context, vocabulary, prompts, facts, adapters, log, speculator, sight=sight, draft=draft)
 
 
 def _load_draft(
-    card: ModelCard, settings: TextSettings, model: Model, vocabulary: Vocabulary, length: int, log: LogTap
+    card: ModelCard, settings: TextSettings, context: Context, vocabulary: Vocabulary, length: int, log: LogTap
 ) -> DraftModel | None:
     """Return the model that guesses, None when nothing shall be guessed."""
     if not settings.speculation:
         return None
-    if model.is_recurrent:
+    if not context.can_cut:
         raise LoadFailed(f"{card.name!r} cannot have a draft: what it remembers of a wrong guess cannot be taken back")
     threads = settings.threads or physical_cores()
     return DraftModel(Path(settings.draft), settings, vocabulary, length=length, threads=threads, log=log)
@@ -159,9 +162,6 @@ def _facts(
 
 
 def _warm_up(context: Context, vocabulary: Vocabulary) -> None:
-    """Compute one token: the first request then finds buffers and weights in place, and the footprint is a true one."""
-    batch = Batch(1)
-    batch.set_next([0], [0], [vocabulary.bos or 0])
-    if code := context.decode(batch):
+    """Compute a token: the first request then finds buffers and weights in place, and the footprint is a true one."""
+    if code := context.try_out(vocabulary.bos or 0):
         raise LoadFailed(f"the model cannot compute a token (llama_decode gave {code})")
-    context.clear()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from server.core.errors import LoadFailed
 from server.core.models import TextSettings
 from server.core.text_settings import kv_types
-from server.engines.text.batch import SCORED_ROWS, Computable
+from server.engines.text.batch import SCORED_ROWS, Batch, Computable
 from server.engines.text.native_log import LogTap
 
 _KV_TYPES = {
@@ -51,8 +51,16 @@ _LONGEST_VALUE = 256
 class Model:
     """A loaded GGUF file. `pointer` is for the owners of what is made from it."""
 
-    def __init__(self, path: Path, settings: TextSettings, report: Callable[[float], None], log: LogTap) -> None:
-        """Load the weights; blocks until done.
+    def __init__(
+        self,
+        path: Path,
+        settings: TextSettings,
+        report: Callable[[float], None],
+        log: LogTap,
+        *,
+        architecture: str = "",
+    ) -> None:
+        """Load the weights; blocks until done. `architecture` is needed where settings replace what the file says.
 
         Raises:
             LoadFailed: llama.cpp refused the file; the message has its own words.
@@ -61,10 +69,12 @@ class Model:
         progress = _Progress(report)
         params = llama_cpp.llama_model_default_params()
         shares = _tensor_split(settings)
+        replaced = _replaced(settings, architecture)
         params.n_gpu_layers = settings.gpu_layers
         params.split_mode = _SPLIT_MODES[settings.split_mode]
         params.main_gpu = settings.main_gpu
         params.tensor_split = shares
+        params.kv_overrides = replaced
         if settings.use_mlock or not settings.use_mmap:
             params.load_mode = _load_mode(settings)
         params.progress_callback = callback = llama_cpp.llama_progress_callback(progress)
@@ -79,9 +89,6 @@ class Model:
         self.pointer = pointer
         self.context_trained = int(llama_cpp.llama_model_n_ctx_train(pointer))
         self.size = int(llama_cpp.llama_model_size(pointer))
-        self.is_recurrent = bool(
-            llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
-        )
         self.is_decoder = bool(
             llama_cpp.llama_model_has_decoder(pointer) and not llama_cpp.llama_model_has_encoder(pointer)
         )
@@ -126,6 +133,7 @@ class Context:
     """The caches of all sequences and the buffers of one computation.
 
     Every sequence has a stream of its own in the cache, which keeps unrelated sequences from paying for each other.
+    `can_cut` tells whether it can forget the end of a text and keep the rest; known after `try_out`.
     """
 
     def __init__(
@@ -152,6 +160,7 @@ class Context:
         params.type_k, params.type_v = map(kv_type, kv_types(settings))
         set_positions(params, settings)
         params.kv_unified = False
+        params.swa_full = True  # what layers with a window no longer look at is needed again when a text is cut
         params.no_perf = True
         pointer = llama_cpp.llama_init_from_model(model.pointer, params)
         if not pointer:
@@ -163,6 +172,7 @@ class Context:
         self._rows_at = 0
         self.batch_size = int(llama_cpp.llama_n_batch(pointer))
         self.rows = int(params.n_outputs_max)
+        self.can_cut = False
         self.length = int(llama_cpp.llama_n_ctx_seq(pointer))
 
     @property
@@ -181,6 +191,22 @@ class Context:
             return self.decode(batch)
         finally:
             llama_cpp.llama_set_causal_attn(self.pointer, True)
+
+    def try_out(self, token: int) -> int:
+        """Compute a token twice and take the second back; blocks, returns as `decode`. Leaves nothing behind.
+
+        States as recurrent models have them know nothing of how they were a token ago, and architectures with such
+        layers are many; so it is tried, not looked up.
+        """
+        batch = Batch(1)
+        for position in range(2):
+            batch.set_next([0], [position], [token])
+            if code := self.decode(batch):
+                return code
+        self.synchronise()
+        self.can_cut = self.trim(0, 1)
+        self.clear()
+        return 0
 
     def synchronise(self) -> None:
         """Wait until the last batch is computed; accelerators work on after `decode` has returned."""
@@ -238,6 +264,17 @@ def _tensor_split(settings: TextSettings) -> Any:
         return None
     count = max(int(llama_cpp.llama_max_devices()), len(settings.tensor_split))
     return (ctypes.c_float * count)(*settings.tensor_split)
+
+
+def _replaced(settings: TextSettings, architecture: str) -> Any:
+    """Return what settings say in place of the file's header, ended by an empty entry; None when they say nothing."""
+    if not settings.norm_epsilon or not architecture:
+        return None
+    entries = (llama_cpp.llama_model_kv_override * 2)()
+    entries[0].key = f"{architecture}.attention.layer_norm_rms_epsilon".encode()
+    entries[0].tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_FLOAT
+    entries[0].value.val_f64 = settings.norm_epsilon
+    return entries
 
 
 def kv_type(name: str) -> int:

@@ -73,30 +73,35 @@ def common_prefix(a: Tokens, b: Tokens) -> int:
     return first if differs[first] else length
 
 
-def place(prompt: Tokens, slots: Sequence[SlotView], *, reuse: bool = True) -> Placement | None:
+def place(prompt: Tokens, slots: Sequence[SlotView], *, reuse: bool = True, whole: bool = False) -> Placement | None:
     """Choose where a prompt [n] runs; None when it had better wait, or when no sequence is idle.
 
-    At least the last token of the prompt is always computed, since its logits are needed. Without `reuse` (recurrent
-    models, whose state cannot be cut) nothing is inherited and nobody waits.
+    At least the last token of the prompt is always computed, since its logits are needed. Without `reuse` nothing
+    is inherited and nobody waits. With `whole` (models with a state, which cannot be cut) a text is inherited as it is
+    or not at all; nobody waits then either, for what is being computed will have gone on.
     """
     idle = [slot for slot in slots if not slot.live]
     if not idle:
         return None
     limit = len(prompt) - 1
+
+    def usable(slot: SlotView) -> int:
+        have = min(slot.shares(prompt), limit) if reuse else 0
+        return have if not whole or have == len(slot.tokens) else 0
+
     source, shared = None, 0
     later = 0
     for slot in slots if reuse else ():
-        have = min(slot.shares(prompt), limit)
+        have = usable(slot)
         if have > shared or (have == shared and have and not slot.live and source is not None and source.live):
             source, shared = slot, have
-        later = max(later, min(slot.will_share(prompt), limit))
+        later = max(later, 0 if whole else min(slot.will_share(prompt), limit))
     if later >= shared + WORTH_WAITING:
         return None
     chosen = _cheapest(idle, {slot.id for slot in slots if slot.live}, source, shared)
     if source is None or (source.id != chosen.id and shared < WORTH_COPYING):
         # A prompt that is not worth a copy may still begin like what the chosen sequence holds.
-        own = min(chosen.shares(prompt), limit) if reuse else 0
-        return Placement(chosen.id, chosen.id, own)
+        return Placement(chosen.id, chosen.id, usable(chosen))
     return Placement(chosen.id, source.id, shared)
 
 

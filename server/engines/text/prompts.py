@@ -9,8 +9,10 @@ from server.core.text import ChatRequest, CompletionRequest, JsonConstraint
 from server.engines.text.constraints import Constraints
 from server.engines.text.conversation import ConversationPrompts
 from server.engines.text.pictures import Runs
+from server.engines.text.placed_pictures import check_pictures, cut_at_pictures, pictures_in
 from server.engines.text.prefix import Tokens
 from server.engines.text.reply_plan import ReplyPlan
+from server.engines.text.sight import Sight
 from server.engines.text.vocabulary import Vocabulary
 
 MOST_REPLIES = 2048
@@ -32,7 +34,10 @@ class Prompt(NamedTuple):
 class Prompts:
     """Tokenises the requests for one model whose sequences have `context` tokens."""
 
-    def __init__(self, vocabulary: Vocabulary, conversations: ConversationPrompts, context: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, conversations: ConversationPrompts, context: int, sight: Sight | None = None
+    ) -> None:
+        self._sight = sight
         self._vocabulary = vocabulary
         self._conversations = conversations
         self._context = context
@@ -51,7 +56,7 @@ class Prompts:
             rendered = self._conversations.prompt(work)
             prompts = [Prompt(rendered.tokens, opened=rendered.opened, pictures=rendered.pictures)]
         else:
-            prompts = [self._completion(prompt, work) for prompt in work.prompts]
+            prompts = [self._completion(number, prompt, work) for number, prompt in enumerate(work.prompts)]
         if not 1 <= len(prompts) * self.drawn(work) <= MOST_REPLIES:
             count = f"{len(prompts)} prompts with {self.drawn(work)} choices each"
             raise InvalidValue.of("prompt", f"a request can have 1 ... {MOST_REPLIES} replies, not {count}")
@@ -67,6 +72,11 @@ class Prompts:
         _check_counts(work)
         if isinstance(work, ChatRequest):
             self._conversations.check(work)
+        elif work.pictures:
+            check_pictures(pictures_in(work), sees=self._sight is not None)
+            if work.suffix is not None or (work.echo and work.logprobs is not None):
+                text = "a prompt with pictures can neither be scored nor have a suffix"
+                raise Unsupported.of(work.pictures[0].picture.param, text)
 
     @property
     def constraints(self) -> Constraints:
@@ -94,9 +104,14 @@ class Prompts:
         """Return the prompt [n] of a conversation, see `ConversationPrompts.tokens`."""
         return self._conversations.tokens(request)
 
-    def _completion(self, prompt: str | tuple[int, ...], work: CompletionRequest) -> Prompt:
+    def _completion(self, number: int, prompt: str | tuple[int, ...], work: CompletionRequest) -> Prompt:
         if work.suffix is not None:
             return self._filling(prompt, work.suffix, work)
+        placed = [each for each in work.pictures if each.prompt == number]
+        if self._sight is not None and placed and isinstance(prompt, str):
+            pictures = [self._sight.look(each.picture) for each in placed]
+            ids, runs = self._sight.tokens(cut_at_pictures(prompt, placed, pictures), self._context)
+            return Prompt(ids, prompt if work.echo else "", pictures=runs)
         if isinstance(prompt, str):
             # Control tokens are parsed here, unlike in chats: clients of raw completions write whole templates.
             tokens = self._vocabulary.with_bos(self._vocabulary.tokenise(prompt, special=True, room=self._context))

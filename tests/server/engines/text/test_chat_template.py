@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -84,6 +87,9 @@ def test_old_templates_get_functions_as_text_and_the_time() -> None:
         ("{{ [1] * 100000000 }}", "too often"),
         ("{{ 9 ** 99999999 }}", "power"),
         ("{% for i in range(99999) %}{{ 'abcdefghij' * 1000 }}{% endfor %}", "longer than"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        ("{{ 'a' * 10 ** 9 }}", "too often"),
+        ("{{ 1 | round(10 ** 9, 'ceil') }}", "too many places"),
         ("{{ messages[0].content.foo() }}", "no attribute"),
         ("{% include '/etc/passwd' %}", "loader"),
     ],
@@ -100,6 +106,30 @@ def test_a_template_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch
     source = "{% set r = range(100000) %}" + "{% for i in r %}" * 4 + "{% endfor %}" * 4
     with pytest.raises(InvalidValue, match=r"ran for more than 0\.1 s"):
         ChatTemplate(source).render(TALK)
+
+
+def test_a_template_that_does_not_end_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks a template how it wants its messages does not wait for it again and again."""
+    monkeypatch.setattr(chat_template, "TIME_LIMIT_S", 0.2)
+    source = "{% set r = range(100000) %}" + "{% for i in r %}" * 4 + "{% endfor %}" * 4
+    began = time.monotonic()
+    with pytest.raises(InvalidValue, match="ran for more"):
+        ChatTemplate(source).render(TALK)
+    assert time.monotonic() - began < 0.4
+
+
+def test_native_code_that_does_not_return_ends_the_process() -> None:
+    """Two lists of shared lists, equal to the last: 2 ** 60 comparisons without a step of Python."""
+    lists = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}"
+    source = lists + "{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}"
+    program = (
+        "import sys; from server.engines.text import chat_template as t; t.TIME_LIMIT_S, t.FATAL_S = 0.1, 0.5\n"
+        "t.ChatTemplate(sys.argv[1]).render([{'role': 'user', 'content': 'x'}])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, source], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+    assert "chat_template.py" in ended.stderr
 
 
 def test_the_refusal_of_the_unchanged_conversation_is_told() -> None:

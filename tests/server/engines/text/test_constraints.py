@@ -189,6 +189,27 @@ def test_what_cannot_be_compiled_is_refused_and_says_why(constraints: Constraint
     assert "\n" not in refused.value.message
 
 
+def test_what_was_refused_is_refused_again_in_the_same_words_without_being_read(
+    constraints: Constraints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = GrammarConstraint(grammar="root ::= nobody", param="grammar")
+    with pytest.raises(InvalidValue) as first:
+        constraints.mask(work)
+    monkeypatch.setattr(constraints, "_compile_within", None)
+    with pytest.raises(InvalidValue) as again:
+        constraints.mask(work)
+    assert (again.value.message, again.value.facts) == (first.value.message, first.value.facts)
+    with pytest.raises(TypeError, match="not callable"):
+        constraints.mask(GrammarConstraint(grammar="root ::= nobody", param="other"))
+
+
+def test_only_the_latest_refusals_are_remembered(constraints: Constraints) -> None:
+    for number in range(100):
+        with pytest.raises(InvalidValue):
+            constraints.mask(GrammarConstraint(grammar=f"root ::= nobody{number}"))
+    assert len(constraints._refused) < 50
+
+
 def test_the_cache_of_grammars_is_bounded(constraints: Constraints) -> None:
     for number in range(100):
         constraints.mask(JsonConstraint(schema=json.dumps({"const": number})))

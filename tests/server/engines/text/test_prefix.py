@@ -129,7 +129,25 @@ def test_nobody_waits_for_what_an_idle_sequence_has() -> None:
     assert place(text(260), slots) == Placement(1, 1, 250)
 
 
-def test_models_that_cannot_forget_inherit_nothing() -> None:
+def test_states_that_cannot_be_cut_are_inherited_as_they_are() -> None:
+    prompt = text(60)
+    assert place(prompt, [idle(0, text(50)), empty(1)], whole=True) == Placement(0, 0, 50)
+    assert place(prompt, [running(0, text(50)), empty(1)], whole=True) == Placement(1, 0, 50)
+    assert place(prompt, [idle(0, text(70)), idle(1, text(40), last_used=2)], whole=True) == Placement(1, 1, 40)
+
+
+@pytest.mark.parametrize("content", [text(60), text(61), np.concatenate([text(50), text(5, 1)])])
+def test_states_that_know_more_are_not_inherited(content: Tokens) -> None:
+    placement = place(text(60), [idle(0, content)], whole=True)
+    assert placement == Placement(0, 0, 0)
+
+
+def test_nobody_waits_for_a_state_that_will_have_gone_on() -> None:
+    prompt = np.concatenate([text(200), text(10, 2)])
+    assert place(prompt, [computing(0, text(200), 0), empty(1)], whole=True) == Placement(1, 1, 0)
+
+
+def test_what_is_scored_inherits_nothing() -> None:
     slots = [idle(0, text(50)), computing(1, text(60), 0), empty(2)]
     placement = place(text(60), slots, reuse=False)
     assert placement is not None
@@ -147,10 +165,12 @@ def test_random_states_keep_the_invariants() -> None:
             else:
                 slots.append(SlotView(number, content, live=choice.random() < 0.3, last_used=choice.randint(0, 9)))
         prompt = np.array(choice.choices([1, 2], k=choice.randint(1, 80)), np.int32)
-        placement = place(prompt, slots)
+        whole = choice.random() < 0.3
+        placement = place(prompt, slots, whole=whole)
         if placement is None:
             assert all(slot.live for slot in slots) or any(slot.promised is not None for slot in slots)
             continue
         assert not slots[placement.slot].live
         assert placement.shared < len(prompt)
         assert np.array_equal(slots[placement.source].tokens[: placement.shared], prompt[: placement.shared])
+        assert not whole or placement.shared in (0, len(slots[placement.source].tokens))
