@@ -18,13 +18,16 @@ NOTHING: Mapping[str, Any] = {}
 INPAINTING = 9
 PIX2PIX = 8
 
+DISTILLED = "Distilled CFG Scale"
+
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer needs beside the plan. `card` is the checkpoint as it is after the job.
 
     `timestamp` is A1111's: `YYYYMMDDHHMMSS` of the start. `padded` and `blank_mask` as in `extras_of`. `refined`: a
     refiner took over. `maps` are those of ControlNet units, which follow all pictures. `interrupted`: the job was ended
-    early, so that the pictures of its last batch are not finished.
+    early, so that the pictures of its last batch are not finished. `ignored` are fields of the request that had no
+    meaning for the checkpoint.
     """
 
     pictures: Sequence[ImageReady]
@@ -37,6 +40,12 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     refined: bool = False
     maps: Sequence[bytes] = ()
     interrupted: bool = False
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def is_distilled(self) -> bool:
+        """Tell whether the checkpoint was trained to follow a guidance number."""
+        return self.card.image is not None and self.card.image.distilled
 
     @property
     def inputs(self) -> int:
@@ -122,7 +131,7 @@ def _fields(plan: Plan, finished: Finished, index: int) -> dict[str, Any]:
         "Steps": work.denoise.steps,
         "Sampler": plan.sampling.sampler.name,
         "Schedule type": plan.sampling.schedule.label,
-        "CFG scale": work.denoise.cfg_scale,
+        **_guidance(plan, finished),
         "Image CFG scale": work.init.picture_scale if work.init is not None and finished.inputs == PIX2PIX else None,
         "Seed": seeds[index],
         "Size": f"{plan.size.width}x{plan.size.height}",
@@ -141,6 +150,16 @@ def _fields(plan: Plan, finished: Finished, index: int) -> dict[str, Any]:
         "RNG": source if source != "GPU" else None,
         "Tiling": True if work.tiling else None,
     }
+
+
+def _guidance(plan: Plan, finished: Finished) -> dict[str, Any]:
+    """Return the guidance as it acted: a model that follows a number is told it as Forge writes it."""
+    denoise = plan.work.denoise
+    if not finished.is_distilled:
+        return {"CFG scale": denoise.cfg_scale}
+    if denoise.distilled_scale is None:
+        return {"CFG scale": 1.0, DISTILLED: denoise.cfg_scale}
+    return {"CFG scale": denoise.cfg_scale, DISTILLED: denoise.distilled_scale}
 
 
 def _extras(plan: Plan, finished: Finished) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import msgspec
 
 from compat.a1111 import fields, wire
+from compat.a1111.denoise import distilled_of
 from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused
 from compat.a1111.settings import A1111Settings
@@ -22,6 +23,7 @@ def check_bounds(request: wire.Txt2Img, settings: A1111Settings) -> None:
     between("batch_size", request.batch_size, 1, settings.max_batch_size)
     between("n_iter", request.n_iter, 1, settings.max_batches)
     between("cfg_scale", request.cfg_scale, -MOST_CFG, MOST_CFG)
+    between("distilled_cfg_scale", distilled_of(request), -MOST_CFG, MOST_CFG)
     between("hr_second_pass_steps", request.hr_second_pass_steps, 0, settings.max_steps)
     for name in ("hr_resize_x", "hr_resize_y", "firstphase_width", "firstphase_height"):
         between(name, getattr(request, name), 0, settings.max_pixels)
@@ -70,8 +72,6 @@ def use_options(request: wire.Txt2Img, stored: OptionValues) -> OptionsUse:
         if name in overrides:
             raise Unsupported.of(f"override_settings.{name}", f"the option {name} is not offered yet")
         ignored.append(f"options.{name}")
-    if not request.override_settings_restore_afterwards and overrides:
-        ignored.append("override_settings_restore_afterwards")
     return OptionsUse(values=values, ignored=tuple(ignored))
 
 

@@ -64,6 +64,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     hypernetworks: tuple[ModelCard, ...] = ()
     controlnets: tuple[ModelCard, ...] = ()
     encoders: tuple[ModelCard, ...] = ()
+    annotators: tuple[ModelCard, ...] = ()
     vaes: tuple[ModelCard, ...] = ()
     model_file: str = ""
     upscalers: tuple[Upscaler, ...] = ()
@@ -163,6 +164,7 @@ def plan(request: wire.Txt2Img, context: Context) -> Plan:
         context.controlnets,
         seed=dice & 0xFFFFFFFF,
         encoders=context.encoders,
+        annotators=context.annotators,
     )
     work = _work(case, sampling, second, prompts, _core_seeds(case, seed, subseed))
     others = companions.named(request, context.checkpoints, context.model)

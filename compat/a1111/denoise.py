@@ -1,5 +1,7 @@
 """How the noise is removed: a request's sampler fields and A1111's sampler options as one core `Denoise`."""
 
+import msgspec
+
 from compat.a1111 import wire
 from compat.a1111.names import AUTOMATIC, Sampling
 from compat.a1111.options import OptionValues
@@ -35,7 +37,13 @@ def denoise_of(request: wire.Txt2Img, options: OptionValues, sampling: Sampling,
         beta_alpha=options.number("beta_dist_alpha"),
         beta_beta=options.number("beta_dist_beta"),
         scaled_start=options.flag("sgm_noise_multiplier"),
+        distilled_scale=distilled_of(request),
     )
+
+
+def distilled_of(request: wire.Txt2Img) -> float | None:
+    """Return the number that a distilled model is to follow, None where the request does not tell one."""
+    return None if request.distilled_cfg_scale is msgspec.UNSET else request.distilled_cfg_scale
 
 
 def has_range(sampling: Sampling) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from compat.a1111 import checkpoints, pasting, postprocess, wire
+from compat.a1111 import checkpoints, checks, pasting, postprocess, wire
 from compat.a1111.addresses import Addresses
 from compat.a1111.file_formats import delivered
 from compat.a1111.grids import gridded
@@ -170,16 +170,17 @@ class Door:
 
     async def _plain(self, request: Asked, owner: str) -> tuple[Sheet, tuple[str, ...], bool]:
         planned = await self.workshop.planned(request)
+        self._keep_overrides(request)
         tag = request.force_task_id or ""
         if not request.save_images:
             cell = await self.workshop.cell(planned, owner=owner, tag=tag)
-            return sheet_of(cell), planned.ignored, True
+            return sheet_of(cell), (*planned.ignored, *cell.finished.ignored), True
         with self.runs.opened(owner=owner, tag=tag, label="", total=planned.passes) as run:
             cell = await self.workshop.cell(planned, owner=owner, run=run)
             kept = await self.workshop.keep(cell, owner=owner)
             sheet, grid_kept = await gridded(self.workshop, cell, run)
             sheet.files.extend(cell.finished.maps)
-            return sheet, planned.ignored, kept and grid_kept
+            return sheet, (*planned.ignored, *cell.finished.ignored), kept and grid_kept
 
     async def _scripted(self, request: Asked, owner: str) -> tuple[Sheet, tuple[str, ...], bool]:
         route = "img2img" if isinstance(request, wire.Img2Img) else "txt2img"
@@ -191,7 +192,24 @@ class Door:
             sheet = await script.run(
                 stage, msgspec.structs.replace(request, script_name=None, script_args=[]), arguments
             )
+            self._keep_overrides(request)
             return sheet, tuple(stage.ignored), stage.kept
+
+    def _keep_overrides(self, request: Asked) -> None:
+        """Let a request's settings hold from now on, where it does not want them restored; no file is written.
+
+        As in A1111, a null and a checkpoint that is not known change nothing, and other clients work with them, too.
+        """
+        overrides = request.override_settings or {}
+        if request.override_settings_restore_afterwards or not overrides:
+            return
+        taken = {name: value for name, value in overrides.items() if value is not None and checks.known(name)}
+        wanted = taken.pop(CHECKPOINT, None)
+        cards = self.service.models(ModelKind.CHECKPOINT)
+        card = checkpoints.find(wanted, cards) if isinstance(wanted, str) else None
+        if card is not None:
+            taken[CHECKPOINT] = card.name
+        self.options.update(taken)
 
     def _named(self, wanted: object) -> ModelCard:
         name = str(wanted)

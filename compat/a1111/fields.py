@@ -2,7 +2,8 @@
 
 `honoured`: acts. `echoed`: A1111 itself does nothing with it, or only its files would differ. `refused`: a value other
 than the harmless ones would give another picture than asked for, so the request is refused in clear words.
-A test holds this table against `wire.Txt2Img`.
+`distilled_cfg_scale` is Forge's, for models that were trained to follow a guidance number. A test holds this table
+against `wire.Txt2Img`.
 """
 
 from typing import Final, Literal
@@ -38,7 +39,7 @@ TXT2IMG: Final[dict[str, Fate]] = {
     "s_tmin": "honoured",
     "s_noise": "honoured",
     "override_settings": "honoured",
-    "override_settings_restore_afterwards": "echoed",
+    "override_settings_restore_afterwards": "honoured",
     "refiner_checkpoint": "honoured",
     "refiner_switch_at": "honoured",
     "disable_extra_networks": "honoured",
@@ -65,7 +66,11 @@ TXT2IMG: Final[dict[str, Fate]] = {
     "save_images": "honoured",
     "alwayson_scripts": "honoured",
     "infotext": "honoured",
+    "distilled_cfg_scale": "honoured",
 }
+
+FORGE: Final = ("distilled_cfg_scale",)
+"""Fields that Forge added and A1111 does not have; they are repeated in the answer only when they were sent."""
 
 NOT_OFFERED: Final = (
     "use_old_emphasis_implementation",

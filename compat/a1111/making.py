@@ -18,8 +18,22 @@ from server.core.models import ModelCard, ModelKind
 from server.core.pixels import PixelWork, UpscaleRequest
 from server.service.service import JobStream, Service
 
-MOST_BYTES = 60 * 1024 * 1024
+MOST_BYTES = 512 * 1024 * 1024
 """Of all files of a request: what fits in one message to a worker."""
+
+
+LEFT_OUT = {
+    "sampler": "sampler_name",
+    "schedule": "scheduler",
+    "churn": "s_churn",
+    "min_uncond": "s_min_uncond",
+    "vae": "options.sd_vae",
+    "clip_skip": "options.CLIP_stop_at_last_layers",
+    "sigma_min": "options.sigma_min",
+    "sigma_max": "options.sigma_max",
+    "rho": "options.rho",
+}
+"""Names here of what an engine may leave out; the others are called alike."""
 
 
 class Maker:
@@ -60,6 +74,7 @@ class Maker:
             refined=end.refined,
             maps=end.maps,
             interrupted=end.reason == "stopped",
+            ignored=tuple(LEFT_OUT.get(name, name) for name in end.ignored),
         )
 
     async def pixels(self, work: PixelWork, *, owner: str, run: Run | None = None) -> list[bytes]:

@@ -31,6 +31,7 @@ PAGE_FIELDS: Final = {
     "prompt": "Prompt",
     "negative_prompt": "Negative prompt",
     "cfg_scale": "CFG scale",
+    "distilled_cfg_scale": "Distilled CFG Scale",
     "width": "Size-1",
     "height": "Size-2",
     "batch_size": "Batch size",

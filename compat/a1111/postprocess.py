@@ -18,7 +18,7 @@ import msgspec
 from compat.a1111 import encoded, infotext
 from compat.a1111.file_formats import Form, delivered, form_of
 from compat.a1111.lenient import BODY, Problem, Unreadable
-from compat.a1111.making import Maker
+from compat.a1111.making import MOST_BYTES, Maker
 from compat.a1111.options import OptionValues
 from compat.a1111.postprocess_wire import BatchAnswer, BatchExtras, Extras, SingleAnswer, SingleExtras
 from compat.a1111.refusals import bad_image
@@ -169,7 +169,7 @@ async def _made(choice: Chosen, picture: bytes, form: Form, maker: Maker, run: R
         result = await maker.enlarged(first_work(choice, picture), owner=run.owner, run=run, most=most)
         second = second_work(choice, picture, result)
         if second is not None:
-            if len(picture) + len(result) > encoded.MOST_BYTES:
+            if len(picture) + len(result) > MOST_BYTES:
                 text = "the pictures are too large for two upscalers; leave upscaler_2 empty"
                 raise InvalidValue.of("upscaler_2", text)
             result = await maker.enlarged(second, owner=run.owner, run=run, most=most)

@@ -67,6 +67,7 @@ class Txt2Img(msgspec.Struct, frozen=True, kw_only=True):
     save_images: bool = False
     alwayson_scripts: dict[str, Any] = {}
     infotext: str | None = None
+    distilled_cfg_scale: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Img2Img(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +130,7 @@ class Img2Img(msgspec.Struct, frozen=True, kw_only=True):
     save_images: bool = False
     alwayson_scripts: dict[str, Any] = {}
     infotext: str | None = None
+    distilled_cfg_scale: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ImagesAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -152,6 +152,7 @@ class Workshop:
             hypernetworks=models(ModelKind.HYPERNETWORK),
             controlnets=models(ModelKind.CONTROLNET),
             encoders=models(ModelKind.IMAGE_ENCODER),
+            annotators=models(ModelKind.ANNOTATOR),
             vaes=models(ModelKind.VAE),
             upscalers=self.upscalers(),
             checkpoints=models(ModelKind.CHECKPOINT),

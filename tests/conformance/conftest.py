@@ -28,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     models = tiny_models(folder / "models", text=("tiny",), checkpoints=("paint", "sketch"), context=16384)
     _add_controls(models)
     _add_upscalers(models)
+    _add_annotators(models)
     with Running(models, folder / "run", config=CONFIG) as running:
         yield running
 
@@ -52,3 +53,12 @@ def _add_upscalers(models: Path) -> None:
     write_upscaler(models / "ESRGAN", "4x-tiny")
     write_upscaler(models / "RealESRGAN", "RealESRGAN_x2plus", rrdb_state(fold=2))
     write_upscaler(models / "ESRGAN", "4x-pickled", wrapper="params")
+
+
+def _add_annotators(models: Path) -> None:
+    """Write a network for depth, and where A1111 has it one for soft edges."""
+    from tests.support.tiny_annotators import tiny_dpt, write_folder, write_hed
+
+    write_folder(models / "annotators" / "dpt-tiny", tiny_dpt(), '{"size": 32}')
+    downloads = models.parent / "extensions" / "sd-webui-controlnet" / "annotator" / "downloads"
+    write_hed(downloads / "hed" / "ControlNetHED.safetensors")

@@ -131,6 +131,30 @@ def test_detect(api: webuiapi.WebUIApi) -> None:
     assert set(np.unique(np.asarray(made.image))) <= {0, 255}
 
 
+@pytest.mark.parametrize("module", ["depth_midas", "softedge_hed"])
+def test_maps_by_networks(api: webuiapi.WebUIApi, server: Running, module: str) -> None:
+    with urllib.request.urlopen(f"{server.url}/controlnet/module_list?alias_names=true") as reply:
+        detail = json.load(reply)["module_detail"]
+    assert "unavailable" not in detail[module]
+    assert "models/annotators" in detail["lineart_realistic"]["unavailable"]
+    made = api.controlnet_detect(images=[MAP], module=module, processor_res=128)
+    assert made.image.size == (128, 128)
+    assert len(np.unique(np.asarray(made.image))) > 2
+    again = api.controlnet_detect(images=[MAP], module=module, processor_res=128)
+    assert again.image.tobytes() == made.image.tobytes()
+    # the same map steers a picture, in the checkpoint's own process
+    steered = paint(api, unit(module=module, processor_res=128))
+    by_hand = paint(api, unit(image=made.image))
+    assert steered.image.tobytes() == by_hand.image.tobytes()
+    assert steered.images[1].size == (SIDE, SIDE)
+
+
+def test_networks_that_are_not_there(api: webuiapi.WebUIApi) -> None:
+    assert "sk_model.pth" in refusal(api, unit(module="lineart_realistic"))["detail"]
+    with pytest.raises(RuntimeError, match="body_pose_model"):
+        api.controlnet_detect(images=[MAP], module="openpose")
+
+
 def test_poses(server: Running) -> None:
     pose = {
         "people": [{"pose_keypoints_2d": [10, 10, 1, 20, 20, 1] + [0] * 48}],

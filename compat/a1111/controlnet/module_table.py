@@ -21,7 +21,7 @@ COLOUR_FIX: Final = "correcting colours in every step is not offered yet"
 
 
 class Module(msgspec.Struct, frozen=True):
-    """A preprocessor. `reason` is why it does not work here, "" when it does.
+    """A preprocessor. `reason` is why it can never work here, "" when it may.
 
     One that `looks` gives no map: an image encoder sees the picture.
     """
@@ -69,12 +69,12 @@ MODULES: Final[tuple[Module, ...]] = (
         sliders=(("Low Threshold", 1, 255, 1, 100), ("High Threshold", 1, 255, 1, 200)),
     ),
     Module("invert", _PLAIN, label="invert (from white bg & black line)", priority=20, resolution=None),
-    Module("depth", ("Depth",), NETWORK, label="depth_midas", priority=100),
+    Module("depth", ("Depth",), label="depth_midas", priority=100),
     Module("depth_leres", ("Depth",), NETWORK, sliders=(_NEAR, _FAR)),
     Module("depth_leres++", ("Depth",), NETWORK, sliders=(_NEAR, _FAR)),
-    Module("depth_zoe", ("Depth",), NETWORK),
-    Module("depth_anything", ("Depth",), NETWORK),
-    Module("depth_anything_v2", ("Depth",), NETWORK),
+    Module("depth_zoe", ("Depth",)),
+    Module("depth_anything", ("Depth",)),
+    Module("depth_anything_v2", ("Depth",)),
     Module("depth_hand_refiner", ("Depth",), NETWORK),
     Module("normal_bae", ("NormalMap",), NETWORK, priority=100),
     Module(
@@ -86,7 +86,7 @@ MODULES: Final[tuple[Module, ...]] = (
     ),
     Module("normal_dsine", ("NormalMap",), NETWORK, sliders=(("Fov", 0, 360, 0.1, 60), ("Iterations", 1, 20, 1, 5))),
     Module("openpose_full", ("OpenPose",), NETWORK, priority=100),
-    Module("openpose", ("OpenPose",), NETWORK),
+    Module("openpose", ("OpenPose",)),
     Module("openpose_face", ("OpenPose",), NETWORK),
     Module("openpose_faceonly", ("OpenPose",), NETWORK),
     Module("openpose_hand", ("OpenPose",), NETWORK),
@@ -102,19 +102,19 @@ MODULES: Final[tuple[Module, ...]] = (
         sliders=(("MLSD Value Threshold", 0.01, 2, 0.01, 0.1), ("MLSD Distance Threshold", 0.01, 20, 0.01, 0.1)),
     ),
     Module("lineart_standard", ("Lineart",), label="lineart_standard (from white bg & black line)", priority=100),
-    Module("lineart", ("Lineart",), NETWORK, label="lineart_realistic"),
-    Module("lineart_anime", ("Lineart",), NETWORK),
+    Module("lineart", ("Lineart",), label="lineart_realistic"),
+    Module("lineart_anime", ("Lineart",)),
     Module("lineart_anime_denoise", ("Lineart",), NETWORK),
-    Module("lineart_coarse", ("Lineart",), NETWORK),
+    Module("lineart_coarse", ("Lineart",)),
     Module("pidinet", ("SoftEdge",), NETWORK, label="softedge_pidinet", priority=100),
     Module("pidinet_safe", ("SoftEdge",), NETWORK, label="softedge_pidisafe"),
-    Module("hed", ("SoftEdge",), NETWORK, label="softedge_hed"),
-    Module("hed_safe", ("SoftEdge",), NETWORK, label="softedge_hedsafe"),
+    Module("hed", ("SoftEdge",), label="softedge_hed"),
+    Module("hed_safe", ("SoftEdge",), label="softedge_hedsafe"),
     Module("softedge_plain", ("SoftEdge",)),
     Module("softedge_teed", ("SoftEdge",), NETWORK, sliders=(_SAFE,)),
     Module("softedge_anyline", ("SoftEdge",), NETWORK, resolution=FINE, sliders=(_SAFE,)),
     Module("pidinet_scribble", _SKETCHES, NETWORK, label="scribble_pidinet", priority=100),
-    Module("scribble_hed", _SKETCHES, NETWORK),
+    Module("scribble_hed", _SKETCHES),
     Module("scribble_xdog", _SKETCHES, sliders=(("XDoG Threshold", 1, 64, 1, 32),)),
     Module("oneformer_ade20k", ("Segmentation",), NETWORK, label="seg_ofade20k", priority=100),
     Module("oneformer_coco", ("Segmentation",), NETWORK, label="seg_ofcoco"),

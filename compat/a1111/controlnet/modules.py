@@ -2,6 +2,8 @@
 
 from compat.a1111.controlnet import wire
 from compat.a1111.controlnet.module_table import ENCODER, MODULES, Module, Slider
+from compat.a1111.controlnet.networks import WANTED, Have, lacking, network_of
+from server.core.image import Preprocessing
 
 NONE = "none"
 
@@ -24,9 +26,23 @@ def find(word: str) -> Module | None:
     return next((module for module in MODULES if word in (module.name, module.shown)), None)
 
 
-def reason(module: Module, *, sees: bool) -> str:
-    """Return why a module does not work here, "" when it does; `sees` tells whether there is an image encoder."""
-    return ENCODER if module.looks and not sees else module.reason
+def reason(module: Module, have: Have) -> str:
+    """Return why a module does not work here, "" when it does."""
+    if module.name in WANTED:
+        return lacking(module.name, have)
+    return ENCODER if module.looks and not have.sees else module.reason
+
+
+def preprocessing(module: Module, have: Have, *, resolution: float, thresholds: tuple[float, float]) -> Preprocessing:
+    """Return what the core does for a module that works here."""
+    card = network_of(module.name, have)
+    return Preprocessing(
+        module=core_name(module),
+        resolution=working_resolution(module, resolution),
+        threshold_a=thresholds[0],
+        threshold_b=thresholds[1],
+        file=card.files[0] if card is not None else "",
+    )
 
 
 def core_name(module: Module) -> str:
@@ -41,11 +57,11 @@ def ordered(tag: str = "") -> list[Module]:
     return [MODULES[0], *wanted]
 
 
-def listing(*, labels: bool, sees: bool) -> wire.ModuleList:
-    """Return the answer of `module_list`; `sees` tells whether there is an image encoder."""
+def listing(have: Have, *, labels: bool) -> wire.ModuleList:
+    """Return the answer of `module_list`."""
     names = {module.shown if labels else module.name: module for module in ordered()}
     return wire.ModuleList(
-        module_list=list(names), module_detail={name: _detail(module, sees=sees) for name, module in names.items()}
+        module_list=list(names), module_detail={name: _detail(module, have) for name, module in names.items()}
     )
 
 
@@ -69,10 +85,10 @@ def _within(asked: float | None, slider: Slider | None) -> float:
     return asked if asked is not None and low <= asked <= high else value
 
 
-def _detail(module: Module, *, sees: bool) -> wire.ModuleDetail:
+def _detail(module: Module, have: Have) -> wire.ModuleDetail:
     sliders = (module.resolution, *module.sliders)
     items = [
         wire.SliderItem(name=name, value=value, min=low, max=high, step=step)
         for name, low, high, step, value in (slider for slider in sliders if slider is not None)
     ]
-    return wire.ModuleDetail(model_free=module.model_free, sliders=items, unavailable=reason(module, sees=sees) or None)
+    return wire.ModuleDetail(model_free=module.model_free, sliders=items, unavailable=reason(module, have) or None)

@@ -12,15 +12,16 @@ from litestar.params import FromQuery, JSONBody
 from compat.a1111.addresses import Addresses
 from compat.a1111.body import reading
 from compat.a1111.controlnet import models, modules, wire
+from compat.a1111.controlnet.networks import Have, network_of
 from compat.a1111.controlnet.units import unit_count
 from compat.a1111.encoded import MOST_BYTES, picture
 from compat.a1111.lenient import BODY, Problem, Unreadable
 from compat.a1111.options import OptionValues
 from compat.a1111.refusals import Refused, bad_image
 from server.core.errors import BadImage, InvalidValue
-from server.core.image import ImageReady, Preprocessing
+from server.core.image import ImageReady
 from server.core.models import ModelKind
-from server.core.pixels import MapRequest, PixelWork, PoseRequest
+from server.core.pixels import BUILT_IN, MapRequest, PixelWork, PoseRequest
 from server.http.auth import owner_of
 from server.http.disconnect import unless_disconnected
 from server.service.service import Service
@@ -49,8 +50,7 @@ def _asking(service: Service, options: Callable[[], OptionValues]) -> list[HTTPR
 
     @get("/module_list", summary="Preprocessors")
     async def module_list(alias_names: FromQuery[bool] = False) -> wire.ModuleList:
-        encoders = service.models(ModelKind.IMAGE_ENCODER)
-        return modules.listing(labels=alias_names, sees=any(card.broken is None for card in encoders))
+        return modules.listing(have(service), labels=alias_names)
 
     @get("/control_types", summary="Preprocessors and control models by type")
     async def control_types() -> wire.ControlTypes:
@@ -66,7 +66,7 @@ def _asking(service: Service, options: Callable[[], OptionValues]) -> list[HTTPR
 def _making(service: Service, addresses: Addresses) -> list[HTTPRouteHandler]:
     @post("/detect", status_code=200, request_class=reading(wire.DetectRequest), summary="Make maps of pictures")
     async def detect(data: JSONBody[wire.DetectRequest], request: AnyRequest) -> wire.PicturesAnswer:
-        work = to_core(await addresses.fetched(data))
+        work = to_core(await addresses.fetched(data), have(service))
         return await unless_disconnected(request, _answered(service, work, owner_of(request)))
 
     @post("/render_openpose_json", status_code=200, summary="Draw poses")
@@ -80,8 +80,16 @@ def _making(service: Service, addresses: Addresses) -> list[HTTPRouteHandler]:
     return [detect, render_openpose_json]
 
 
-def to_core(data: wire.DetectRequest) -> MapRequest:
-    """Return the work of a `detect`.
+def have(service: Service) -> Have:
+    """Return what is on disk for preprocessors."""
+    encoders = service.models(ModelKind.IMAGE_ENCODER)
+    return Have(
+        sees=any(card.broken is None for card in encoders), annotators=tuple(service.models(ModelKind.ANNOTATOR))
+    )
+
+
+def to_core(data: wire.DetectRequest, there: Have) -> MapRequest:
+    """Return the work of a `detect`; `there` is what is on disk for it.
 
     Raises:
         Refused: in the extension's words, for a module or a picture that is none.
@@ -92,8 +100,9 @@ def to_core(data: wire.DetectRequest) -> MapRequest:
         raise Refused.http("Module not available")
     if module.name in modules.UNSUPPORTED or module.looks:
         raise Refused.http("Module not supported")
-    if module.reason:
-        raise Refused.http(f"Module not available: {module.reason}")
+    reason = modules.reason(module, there)
+    if reason:
+        raise Refused.http(f"Module not available: {reason}")
     texts = data.controlnet_input_images or data.controlnet_images
     if not texts:
         raise Refused.http("No image selected")
@@ -104,15 +113,14 @@ def to_core(data: wire.DetectRequest) -> MapRequest:
     if sum(map(len, (*files, *masks))) > MOST_BYTES:
         raise InvalidValue.of("controlnet_input_images", f"the pictures are more than {MOST_BYTES} bytes together")
     resolution = modules.resolution_of(module, data.controlnet_processor_res)
+    a = modules.threshold_of(module, 0, data.controlnet_threshold_a)
+    b = modules.threshold_of(module, 1, data.controlnet_threshold_b)
+    card = network_of(module.name, there)
     return MapRequest(
         pictures=files,
         masks=masks,
-        preprocessing=Preprocessing(
-            module=module.name,
-            resolution=modules.working_resolution(module, resolution),
-            threshold_a=modules.threshold_of(module, 0, data.controlnet_threshold_a),
-            threshold_b=modules.threshold_of(module, 1, data.controlnet_threshold_b),
-        ),
+        preprocessing=modules.preprocessing(module, there, resolution=resolution, thresholds=(a, b)),
+        model=BUILT_IN if card is None else card.id,
     )
 
 

@@ -8,12 +8,13 @@ import msgspec
 from compat.a1111 import lenient
 from compat.a1111.controlnet import models, modules, unit_words, wire
 from compat.a1111.controlnet.module_table import Module
+from compat.a1111.controlnet.networks import Have
 from compat.a1111.controlnet.unit_pictures import pictures_of
 from compat.a1111.encoded import MOST_BYTES, picture
 from compat.a1111.lenient import BODY, Problem, Unreadable
 from compat.a1111.options import OptionValues
 from server.core.errors import InvalidValue, Unsupported
-from server.core.image import ControlUnit, Preprocessing
+from server.core.image import ControlUnit
 from server.core.models import ModelCard
 
 SCRIPT = "controlnet"
@@ -37,6 +38,7 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
 class _Case(msgspec.Struct, frozen=True, kw_only=True):
     cards: Sequence[ModelCard]
     encoders: tuple[str, ...]
+    have: Have
     seed: int
     with_maps: bool
 
@@ -55,8 +57,11 @@ def controlled(
     *,
     seed: int,
     encoders: Sequence[ModelCard] = (),
+    annotators: Sequence[ModelCard] = (),
 ) -> Controlled:
-    """Return what the script's units come to; `seed` is for modules that throw dice, `encoders` for models that look.
+    """Return what the script's units come to.
+
+    `seed` is for modules that throw dice, `encoders` for models that look, `annotators` are the networks of modules.
 
     Raises:
         Unreadable, InvalidValue, Unsupported, Refused: a unit that is enabled cannot act as it asks.
@@ -64,7 +69,8 @@ def controlled(
     args = _args(scripts)
     count = unit_count(options)
     files = tuple(card.files[0] for card in encoders if card.broken is None and card.files)
-    case = _Case(cards=cards, encoders=files, seed=seed, with_maps=options.get(NO_MAPS) is not True)
+    have = Have(sees=bool(files), annotators=annotators)
+    case = _Case(cards=cards, encoders=files, have=have, seed=seed, with_maps=options.get(NO_MAPS) is not True)
     units: list[ControlUnit] = []
     told: dict[str, str] = {}
     for place, sent in enumerate(args[:count]):
@@ -131,6 +137,7 @@ def _unit(unit: wire.Unit, case: _Case) -> tuple[ControlUnit, dict[str, str]]:
     files = pictures_of(unit.image, unit.mask)
     if files.more and not module.looks and module.name != modules.NONE:
         raise Unsupported.of("image", "several pictures for one ControlNet unit are for IP-Adapters alone")
+    working = modules.preprocessing(module, case.have, resolution=resolution, thresholds=(a, b))
     made = ControlUnit(
         name=card.stem,
         path=card.files[0],
@@ -138,13 +145,7 @@ def _unit(unit: wire.Unit, case: _Case) -> tuple[ControlUnit, dict[str, str]]:
         mask=files.mask,
         more_images=files.more,
         encoders=case.encoders,
-        preprocessing=Preprocessing(
-            module=modules.core_name(module),
-            resolution=modules.working_resolution(module, resolution),
-            threshold_a=a,
-            threshold_b=b,
-            seed=case.seed,
-        ),
+        preprocessing=msgspec.structs.replace(working, seed=case.seed),
         weight=weight,
         start=start,
         end=end,
@@ -178,7 +179,7 @@ def _module(unit: wire.Unit, case: _Case) -> Module:
     module = modules.find(word)
     if module is None:
         raise InvalidValue.of("module", f"module({word}) not found in supported modules.")
-    reason = modules.reason(module, sees=bool(case.encoders))
+    reason = modules.reason(module, case.have)
     if reason:
         raise Unsupported.of("module", f"module({word}) does not work here: {reason}")
     return module

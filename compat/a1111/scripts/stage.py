@@ -69,6 +69,7 @@ class Stage:
             planned = masked(planned, latent_mask)
         self.ignored |= dict.fromkeys(planned.ignored)
         cell = await self.workshop.cell(planned, owner=self.run.owner, run=self.run)
+        self.ignored |= dict.fromkeys(cell.finished.ignored)
         if keep:
             await self.keep(cell)
         return cell

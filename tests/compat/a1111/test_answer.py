@@ -11,7 +11,7 @@ from compat.a1111.extras import Hashes, clean
 from compat.a1111.fingerprints import Fingerprints
 from compat.a1111.networks import mentioned_embeddings
 from compat.a1111.styles import StyleBook
-from server.core.models import ModelCard, ModelKind
+from server.core.models import ImageFacts, ModelCard, ModelKind
 from server.http.png import read_text
 from tests.compat.a1111.asked import answer_of, context, part, planned
 from tests.support.fake_images import ready, tiny_png
@@ -185,3 +185,16 @@ def test_the_vae_is_told() -> None:
     told = json.loads(answer.info)
     assert "Model: tiny, VAE hash: 0123456789, VAE: good.vae.pt" in told["infotexts"][0]
     assert (told["sd_vae_name"], told["sd_vae_hash"]) == ("good.vae.pt", "0123456789")
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"cfg_scale": 3.5}, "CFG scale: 1.0, Distilled CFG Scale: 3.5, Seed: 7"),
+        ({"cfg_scale": 2.0, "distilled_cfg_scale": 3.5}, "CFG scale: 2.0, Distilled CFG Scale: 3.5, Seed: 7"),
+    ],
+)
+def test_guidance_of_a_model_that_follows_a_number_is_told_as_it_acted(fields: dict[str, Any], line: str) -> None:
+    flux = msgspec.structs.replace(MODEL, image=ImageFacts(family="flux", distilled=True))
+    assert line in settings_line(flux, **fields)
+    assert "Distilled" not in settings_line(**fields)

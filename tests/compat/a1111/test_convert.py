@@ -14,8 +14,6 @@ from server.core.models import ModelKind
 from server.core.prompt import Span
 from tests.compat.a1111.asked import context, part, planned
 
-STAY = {"override_settings_restore_afterwards": False}
-
 
 def work(**fields: Any) -> ImageRequest:
     return planned(None, **fields).work
@@ -264,7 +262,7 @@ def test_refusals_in_the_originals_words(fields: dict[str, Any], status: int, te
         ({"override_settings": {"nope": 1, "other": None}}, ("override_settings.nope",)),
         ({"override_settings": {"ddim_discretize": "uniform", "sd_hypernetwork": "None"}}, ()),
         ({"override_settings": {"sd_vae": "unknown.pt"}}, ()),
-        ({"override_settings": {"tiling": True}, **STAY}, ("override_settings_restore_afterwards",)),
+        ({"override_settings": {"tiling": True}, "override_settings_restore_afterwards": False}, ()),
         ({"prompt": "<lora:nope:1> <hypernet:nope:1> a"}, ("lora:nope",)),
     ],
 )  # fmt: skip

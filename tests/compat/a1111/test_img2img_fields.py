@@ -1,6 +1,7 @@
 import inspect
 
 from compat.a1111 import answer, checks, convert, denoise, extras, given, img2img, wire, workshop
+from compat.a1111.fields import FORGE
 from compat.a1111.img2img_fields import IMG2IMG, NOT_OFFERED, OWN, SHARED
 from compat.a1111.option_defaults import OPTION_DEFAULTS
 from tests.support.shared import golden, needs_shared
@@ -31,7 +32,7 @@ def test_options_that_are_not_offered_exist() -> None:
 def test_fields_and_defaults_are_those_of_the_original() -> None:
     """In the order in which the original repeats them."""
     body = golden("a1111-get/post-img2img-whole-response.json")["body"]["parameters"]
-    assert list(body) == list(wire.Img2Img.__struct_fields__)
+    assert list(body) == [name for name in wire.Img2Img.__struct_fields__ if name not in FORGE]
     sent = {"prompt": "x", "seed": 1, "steps": 3, "width": 64, "height": 64}
     plain = wire.Img2Img(**sent)
     assert {name: getattr(plain, name) for name in body} == body

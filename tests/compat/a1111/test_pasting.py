@@ -115,3 +115,9 @@ def test_the_names_of_fields_are_the_wires() -> None:
     assert set(pasting.SCRIPT_FIELDS) <= set(wire.Img2Img.__struct_fields__)
     assert all(OptionValues().get(option) is not None for option in pasting.OPTIONS.values())
     assert lenient.coerce({"steps": "3"}, wire.Img2Img) == {"steps": 3}
+
+
+def test_the_number_of_a_distilled_model_is_read_back() -> None:
+    text = "a cat\nSteps: 4, CFG scale: 1.0, Distilled CFG Scale: 3.5, Seed: 1, Size: 64x64"
+    assert filled(text).distilled_cfg_scale == 3.5
+    assert filled(text, distilled_cfg_scale=2.0).distilled_cfg_scale == 2.0

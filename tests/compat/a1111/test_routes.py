@@ -173,6 +173,33 @@ def test_options_act_and_outlive_the_process(tmp_path: Path) -> None:
     run(second, options_file=file)
 
 
+@pytest.mark.parametrize("script", [{}, {"script_name": "prompt matrix"}])
+def test_settings_of_a_request_stay_only_where_it_says_so(script: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    settings = {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "other", "eta_noise_seed_delta": None, "mine": 1}
+
+    async def test(house: House) -> None:
+        before = await house.json(f"{API}/options")
+        await house.make(override_settings=settings, **script)
+        assert await house.json(f"{API}/options") == before
+        refused = {"steps": 10_000, "override_settings": settings, "override_settings_restore_afterwards": False}
+        assert (await house.ask(f"{API}/txt2img", refused | script)).status == 422
+        assert await house.json(f"{API}/options") == before, "nothing was made"
+        await house.make(override_settings=settings, override_settings_restore_afterwards=False, **script)
+        stays = {"CLIP_stop_at_last_layers": 2.0, "sd_model_checkpoint": "other.safetensors", "sd_checkpoint_hash": ""}
+        assert await house.json(f"{API}/options") == before | stays
+        await house.make()
+        work = house.service.last
+        assert isinstance(work, ImageRequest)
+        assert (work.model, work.text.clip_skip) == ("other", 2)
+        unknown = {"sd_model_checkpoint": "nope"}
+        await house.make(override_settings=unknown, override_settings_restore_afterwards=False)
+        assert (await house.json(f"{API}/options"))["sd_model_checkpoint"] == "other.safetensors"
+        assert not file.exists(), "only POST options writes the file"
+
+    run(test, options_file=str(file))
+
+
 def test_a_vanished_choice_falls_back_to_the_configured_then_the_first_usable_model() -> None:
     async def test(house: House) -> None:
         await house.make(override_settings={})
@@ -433,3 +460,19 @@ def test_the_dialect_answers_its_paths() -> None:
     door = a1111.dialect(FakeService(), a1111.A1111Settings())
     assert all(door.answers(path) for path in ("/sdapi/v1/x", "/internal/ping", "/controlnet/version"))
     assert not door.answers("/v1/models")
+
+
+def test_what_the_model_has_no_use_for_is_named_in_the_header() -> None:
+    async def test(house: House) -> None:
+        *before, last = pictures()
+        assert isinstance(last, ImageFinished)
+        told = ("sampler", "schedule", "clip_skip", "negative_prompt")
+        house.service.script(*before, msgspec.structs.replace(last, ignored=told))
+        exchange = await house.ask(f"{API}/txt2img", {"distilled_cfg_scale": 3.5, "cfg_scale": 1})
+        named = "sampler_name, scheduler, options.CLIP_stop_at_last_layers, negative_prompt"
+        assert exchange.headers["x-hearth-ignored"] == named
+        work = house.service.last
+        assert isinstance(work, ImageRequest)
+        assert (work.denoise.distilled_scale, work.denoise.cfg_scale) == (3.5, 1.0)
+
+    run(test)

@@ -3,11 +3,14 @@ import pytest
 from compat.a1111.controlnet import modules
 from compat.a1111.controlnet.module_table import MODULES
 from compat.a1111.controlnet.modules import find, listing, ordered, resolution_of, threshold_of, working_resolution
+from compat.a1111.controlnet.networks import WANTED, Have
 from server.engines.image.preprocess.modules import MODULES as ENGINE
 
 
 def test_what_works_here_is_what_the_engine_has() -> None:
-    assert {modules.core_name(module) for module in MODULES if not module.reason} == set(ENGINE)
+    works = {modules.core_name(module) for module in MODULES if not module.reason}
+    assert works == set(ENGINE) | set(WANTED)
+    assert not set(ENGINE) & set(WANTED)
     assert {module.name for module in MODULES if module.needs_mask} > {"inpaint", "inpaint_only"}
 
 
@@ -30,7 +33,7 @@ def test_none_comes_first_then_the_default_of_the_type() -> None:
 
 
 def test_the_listing_says_what_does_not_work_and_why() -> None:
-    named, labelled = listing(labels=False, sees=False), listing(labels=True, sees=True)
+    named, labelled = listing(Have(), labels=False), listing(Have(sees=True), labels=True)
     assert {"inpaint_only+lama", "tile_resample", "canny"} <= set(named.module_list)
     assert "softedge_hed" in labelled.module_list
     assert "hed" not in labelled.module_list

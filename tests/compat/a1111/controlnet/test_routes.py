@@ -138,7 +138,11 @@ def test_maps_with_masks() -> None:
     [
         ({"controlnet_module": "nope"}, "Module not available"),
         (
-            {"controlnet_module": "depth"},
+            {"controlnet_module": "hed"},
+            "Module not available: its network is not there: put ControlNetHED.pth into models/annotators",
+        ),
+        (
+            {"controlnet_module": "depth_leres"},
             "Module not available: it needs a neural network that this server does not have",
         ),
         ({"controlnet_module": "ip-adapter-auto"}, "Module not supported"),
