@@ -3,11 +3,13 @@
     python -m bench [start] [text] [unrelated] [shared] [stall] [repeat] [--rounds N] [--model FILE]
     python -m bench sampling [--rounds N] [--vocabulary FILE]
     python -m bench pictures [--rounds N] [--side PIXELS] [--threads N] [--checkpoint FILE] [--cpp]
+    python -m bench switch [--rounds N] [--checkpoint FILE]
 
 `start`: seconds to listen and the parent's memory. `text`: tokens per second and time to first token at 1 and 8 clients
 beside llama.cpp's bare decode loop on the same file, threads and context. `unrelated`, `shared` and `stall`: the table
 beside llama-server (built on first use). `repeat`: the engine with speculation beside itself without. `sampling`: what
-choosing a token costs beside llama.cpp's own samplers, what grammars cost, and the Python of a whole step. Without a
+choosing a token costs beside llama.cpp's own samplers, what grammars cost, and the Python of a whole step. `switch`:
+from one checkpoint to another, over HTTP, with a spare worker and without, beside the bare load of the file. Without a
 file, a model of 0.5B size with random weights (Q4_0) is made in the temporary folder. Without parts: start and text.
 """
 
@@ -29,6 +31,8 @@ from bench.load import Load, run
 from bench.model import write_model
 
 CLIENTS = (1, 8)
+NO_TEXT = {"start", "sampling", "pictures", "switch"}
+"""Parts that need no text model."""
 
 
 def main() -> None:
@@ -38,7 +42,7 @@ def main() -> None:
         nargs="*",
         default=["start", "text"],
         metavar="PART",
-        help="start, text, unrelated, shared, stall, sampling, pictures",
+        help="start, text, unrelated, shared, stall, repeat, sampling, pictures, switch",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="a GGUF file")
@@ -55,7 +59,7 @@ def main() -> None:
         if "start" in options.parts:
             start(place, options.rounds)
         models = place / "models"
-        file = _model(models, options.model) if set(options.parts) - {"start", "sampling", "pictures"} else models
+        file = _model(models, options.model) if set(options.parts) - NO_TEXT else models
         if "text" in options.parts:
             text(place, models, file, options.rounds)
         if parts := [part for part in ("unrelated", "shared", "stall") if part in options.parts]:
@@ -68,6 +72,10 @@ def main() -> None:
 
             sampling(place, options.rounds)
             masks(options.vocabulary, options.rounds)
+        if "switch" in options.parts:
+            from bench.switch import switch
+
+            switch(place / "switch", options.rounds, options.checkpoint)
         if "pictures" in options.parts:
             from bench.pictures import pictures  # torch is slow to import, and the other parts do without
 

@@ -14,6 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from server.config import Config, parse_bytes
 from server.core.memory import RAM, DeviceProfile, MemoryBudget, PoolId
+from server.core.models import ModelKind
 from server.doors import ALIASES, BEGINNINGS, body_limits, make_dialects
 from server.http import admin, health, house, page
 from server.http.aliases import Aliases
@@ -136,8 +137,16 @@ def make_catalog(config: Config, hashes: HashCache | None = None) -> Catalog:
         hashes=hashes or HashCache(),
         aliases=config.models.aliases,
         projectors=chosen_projectors(config),
+        starter=config.models.starter,
+        converted=converted_folder(config),
         allow_pickle=config.image.allow_pickle,
     )
+
+
+def converted_folder(config: Config) -> Path:
+    """Return where the GGUF files lie that are made of models of 2023; it need not be there yet."""
+    named = config.models.converted_dir
+    return Path(named).expanduser().absolute() if named else config.state_dir().absolute() / "converted"
 
 
 def chosen_projectors(config: Config) -> dict[str, str]:
@@ -173,7 +182,9 @@ def make_ledger(
         adapters_for=catalog.text_adapters,
         draft_for=catalog.text_model,
         limits=make_budget(config, devices).limits,
+        checkpoints=lambda: catalog.cards(ModelKind.CHECKPOINT),
         file=state / "footprints.json" if state else None,
+        jobs_file=state / "jobs.json" if state else None,
     )
 
 

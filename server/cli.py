@@ -8,7 +8,7 @@ from pathlib import Path
 from server.config import EXIT_BAD_CONFIG, Config, ConfigError, read_config
 from server.core.errors import ServerError
 from server.core.memory import readable
-from server.core.models import ModelKind
+from server.core.models import ModelCard, ModelKind
 
 EPILOG = "Settings come from config.toml (or --config FILE, or $HEARTH_CONFIG); see config.example.toml."
 
@@ -52,18 +52,23 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     serving = verb("serve", _serve, "start the server")
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", type=int, metavar="N", help="port to listen on (default 7860)")
+    serving.add_argument(
+        "--starter", action="store_const", const="always", help="list the starter models beside others, too"
+    )
     serving.add_argument("--allow-host", action="append", metavar="NAME", help="a further name of this server")
     serving.add_argument("--allow-origin", action="append", metavar="URL", help="a web page that may call this server")
     if "serve" in given:
         from compat.a1111 import flags
 
         flags.add_to(serving)
-    verb("models", _models, "list the models that are found")
+    listing = verb("models", _models, "list the models that are found")
+    listing.add_argument("--tidy", action="store_true", help="remove converted files of models that are gone")
     verb("check", _check, "read the configuration and the model folders and say what is wrong")
     verb("devices", _devices, "list the devices and their memory")
     pulling = verb("pull", _pull, "fetch a model from the hub into the models folder")
     pulling.add_argument("repo", metavar="REPO[:QUANT]", help="for example Qwen/Qwen3-4B-GGUF:Q4_K_M")
     pulling.add_argument("--kind", choices=PULLED_KINDS, help="what it is, if that is unclear")
+    pulling.add_argument("--no-mmproj", action="store_true", help="leave out the projector, with which a model sees")
     describing = verb("openapi", _openapi, "print the descriptions of the doors, or write them")
     describing.add_argument("--write", type=Path, metavar="DIR", help="write one file a door into this folder")
     return parser
@@ -75,6 +80,7 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
         "server.log_level": options.log_level,
         "server.host": getattr(options, "host", None),
         "server.port": getattr(options, "port", None),
+        "models.starter": getattr(options, "starter", None),
         "server.allowed_hosts": getattr(options, "allow_host", None),
         "server.allowed_origins": getattr(options, "allow_origin", None),
     }
@@ -106,15 +112,43 @@ def _serve(config: Config, _: argparse.Namespace) -> int:
         return 1
 
 
-def _models(config: Config, _: argparse.Namespace) -> int:
+def _models(config: Config, options: argparse.Namespace) -> int:
     from server.app import make_catalog
 
     catalog = make_catalog(config)
     catalog.scan()
     for card in catalog.cards():
         note = f"  BROKEN: {card.broken}" if card.broken else ""
-        print(f"{card.kind:<13} {readable(card.size):>10}  {card.id}  [{card.architecture or '-'}]{note}")
+        print(f"{card.kind:<13} {readable(card.size):>10}  {card.id}  [{_described(card)}]{note}")
+    _converted(config, catalog.cards(), tidy=options.tidy)
     return 0
+
+
+def _described(card: ModelCard) -> str:
+    """Return a model's architecture, and in which container of 2023 it lies if it does."""
+    from server.core.ggml.types import ERAS
+
+    container = card.text.container if card.text is not None else ""
+    old = f", GGML: {container} of {ERAS[container]}" if container else ""
+    return f"{card.architecture or '-'}{old}"
+
+
+def _converted(config: Config, cards: Sequence[ModelCard], *, tidy: bool) -> None:
+    """Say how much the files take that models of 2023 were converted to; remove those of models that are gone."""
+    from server.app import converted_folder
+    from server.registry.legacy import conversions, orphans, remove
+
+    folder = converted_folder(config)
+    if made := list(conversions(folder)):
+        print(f"converted from GGML: {len(made)} files, {readable(sum(each.size for each in made))} in {folder}")
+    lost = orphans(folder, cards)
+    away = [name for name in config.models.folders if not Path(name).expanduser().is_dir()]
+    if lost and tidy and away:
+        print(f"nothing is removed while the models folder {away[0]} is not there")
+    elif lost and tidy:
+        print(f"removed {len(lost)} of them that belong to no model: {readable(remove(lost))}")
+    elif lost:
+        print(f"{len(lost)} of them belong to no model any more; --tidy removes them")
 
 
 def _check(config: Config, _: argparse.Namespace) -> int:
@@ -149,6 +183,7 @@ def _pull(config: Config, options: argparse.Namespace) -> int:
         folder,
         hub_source(),
         kind=ModelKind(options.kind) if options.kind else None,
+        projector=not options.no_mmproj,
         progress=progress.show,
         hashes=HashCache(state / "hashes.json" if state else None),
     )

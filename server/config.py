@@ -17,8 +17,9 @@ import msgspec
 
 from server.core.image_memory import MODES, PIXELS
 from server.core.memory import GIB, KIB, MIB
-from server.core.models import ImageSettings, TextSettings
+from server.core.models import LARGEST_RESULT, ImageSettings, TextSettings
 from server.core.text_settings import problems
+from server.registry.starters import Starter
 
 EXIT_BAD_CONFIG = 78  # EX_CONFIG of sysexits.h
 DEFAULT_FILES = ("config.toml",)
@@ -51,8 +52,10 @@ class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which models there are.
 
     The `default_` models answer requests that name none. `aliases` maps further names to model names; `settings` maps a
-    model name to keys of `[text]` or `[image]` that differ for it; `pinned` models stay once they are loaded.
-    `rescan_s` 0 switches watching off.
+    model name to keys of `[text]` or `[image]` that differ for it; `pinned` models stay once they are loaded. `starter`
+    says when the models that ship with the server are listed: `auto` where there is no other of their kind.
+    `rescan_s` 0 switches watching off. `converted_dir` is where models of 2023 are converted to, empty = `converted` in
+    the state folder.
     """
 
     folders: tuple[str, ...] = ("models",)
@@ -62,6 +65,8 @@ class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_reranker: str = ""
     pinned: tuple[str, ...] = ()
     rescan_s: float = 5.0
+    starter: Starter = "auto"
+    converted_dir: str = ""
     aliases: dict[str, str] = {}
     settings: dict[str, dict[str, bool | int | float | str | list[Any]]] = {}
 
@@ -197,6 +202,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         found["server.port"] = int(port)
     if keys := environment.get("HEARTH_API_KEY"):
         found["auth.keys"] = keys.split(",")
+    if starter := environment.get("HEARTH_STARTER"):
+        found["models.starter"] = starter
     if state := environment.get("HEARTH_STATE_DIR"):
         found["server.state_dir"] = state
     return found
@@ -274,6 +281,7 @@ def _check_values(config: Config) -> None:
         ("image.sdxl_offload", config.image.sdxl_offload in ("", *MODES), f"must be one of {', '.join(MODES)}"),
         ("image.spares", set(config.image.spares) <= set(PIXELS), f"takes the families {', '.join(PIXELS)}"),
         ("image.memory_limit", config.image.memory_limit >= 0, "must not be negative"),
+        ("image.largest_result", 0 < config.image.largest_result <= LARGEST_RESULT, f"must be 1 ... {LARGEST_RESULT}"),
         ("auth.keys", all(config.auth.keys), "must not hold an empty key"),
     )
     for key, holds, text in rules:

@@ -19,6 +19,7 @@ from server.app import House, warnings
 from server.core.models import ModelCard, ModelKind
 from server.http import wire
 from server.notify import Notifier
+from server.registry.starters import is_starter
 
 logger = logging.getLogger(__name__)
 
@@ -165,11 +166,27 @@ def banner(house: House, address: str) -> str:
             lines.append(f"  {title}: {', '.join(names[:SHOWN])}{more}")
     if broken:
         lines.append(f"  {len(broken)} files cannot be used; `hearth check` says why")
-    if not cards:
-        lines.append("  no models yet: `hearth pull REPO` fetches one, or put GGUF files into models/text and")
+    if all(map(is_starter, cards)):
+        lines.append("  no models of yours yet: `hearth pull REPO` fetches one, or put GGUF files into models/text and")
         lines.append("  checkpoints into models/Stable-diffusion; they are seen without a restart")
+    lines += [line for card in cards if is_starter(card) for line in _first_try(card, address)]
     lines += [f"  WARNING: {warning}" for warning in warnings(house.config)]
     return "\n".join(lines)
+
+
+def _first_try(card: ModelCard, address: str) -> Iterator[str]:
+    """Yield how to try a starter model from a shell."""
+    yield f"  {card.id} is a tiny demonstration that ships with Hearth; try it:"
+    if card.kind is ModelKind.TEXT:
+        path = "/v1/chat/completions"
+        body = f'{{"model": "{card.id}", "messages": [{{"role": "user", "content": "How do I pull a model?"}}]}}'
+    else:
+        path = "/sdapi/v1/txt2img"
+        body = (
+            f'{{"prompt": "a red circle on a white background", "steps": 12, "width": 128, "height": 128, '
+            f'"override_settings": {{"sd_model_checkpoint": "{card.id}"}}}}'
+        )
+    yield f"    curl {address}{path} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _names(cards: Sequence[ModelCard]) -> Iterator[tuple[str, list[str]]]:

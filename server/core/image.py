@@ -60,6 +60,9 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     prompt out. `quantise_times` rounds model times to integers. `extra_noise` is put on top of where a pass begins with
     a picture, as a share of the noise that is there. `beta_alpha` and `beta_beta` are the shape of the schedule `beta`;
     with `scaled_start` a pass from noise begins with sqrt(1 + sigma^2) of it (as SGM does), and not with sigma.
+
+    `distilled_scale` is for models that were trained to follow a guidance number: that number. None = `cfg_scale` is
+    meant, and such a model is not guided by the negative prompt.
     """
 
     sampler: str = "euler"
@@ -82,6 +85,7 @@ class Denoise(msgspec.Struct, frozen=True, kw_only=True):
     beta_alpha: float = 0.6
     beta_beta: float = 0.6
     scaled_start: bool = False
+    distilled_scale: float | None = None
 
 
 class TextEncoding(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,10 +108,7 @@ class TextEncoding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpscalerRef(msgspec.Struct, frozen=True, kw_only=True):
-    """An upscaler's file, lent to another model's work.
-
-    It works on tiles of `tile` pixels with `overlap` pixels in common; 0 = the whole picture at once.
-    """
+    """An upscaler's file, lent to a model; works on tiles of `tile` pixels that share `overlap` (0 = on the whole)."""
 
     name: str
     path: str
@@ -256,7 +257,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     """How a picture becomes a map for a ControlNet (`server.engines.image.preprocess` has the table of modules).
 
     `resolution` is the map's short side in pixels. What the thresholds mean is the module's business. `seed` is for
-    modules that throw dice.
+    modules that throw dice. `file` is where the network of a module is that needs one.
     """
 
     module: str = "none"
@@ -264,6 +265,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     threshold_a: float = 0.0
     threshold_b: float = 0.0
     seed: int = 0
+    file: str = ""
 
 
 class ControlUnit(msgspec.Struct, frozen=True, kw_only=True):
@@ -382,7 +384,8 @@ class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finish
 
     `padded`: `TextEncoding.pad_uncond` acted, since the prompts were of different length. `blank_mask`: the mask masked
     nothing where only the masked part was wanted, so that it was left out. `maps` are those that control units return,
-    as PNG. `refined`: the refiner took over at least once.
+    as PNG. `refined`: the refiner took over at least once. `ignored` are fields of the request, in core's words, that
+    have no meaning for the model.
     """
 
     reason: Literal["complete", "stopped"]
@@ -391,6 +394,7 @@ class ImageFinished(msgspec.Struct, frozen=True, kw_only=True, tag="image_finish
     blank_mask: bool = False
     maps: tuple[bytes, ...] = ()
     refined: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 ImageEvent = ImageStarted | StepDone | Preview | ImageReady | ImageFinished

@@ -9,6 +9,7 @@ that keeps no scores); they grow with pixels alone. In values for each pixel and
 | UNet of SDXL, its refiner | 15.9 | 5,080 of 320, 6,070 of 384 |
 | VAE decoder, for each pixel | 6.0 | 768 of 128 |
 | VAE encoder, for each pixel | 5.0 | 640 of 128 |
+| transformer, for each row of a call and token | 27 ... 29, taken as 30 | of its own width |
 
 A process takes more than its tensors: on a CPU a whole float32 SD1 picture of 512 x 512 was seen to take 2.1 GiB, which
 is 2.8 times the count; a decode alone 1.7 times.
@@ -30,6 +31,16 @@ DECODER_VALUES = 6.0
 ENCODER_VALUES = 5.0
 MIDDLE_VALUES = 0.19
 """Values of the decoder's part at the size of latents, for each pixel: three tensors of four times the width a cell."""
+
+TOKEN_VALUES = 30.0
+"""Of a transformer, for each token and channel of its width: a block's queries, keys, values and its wide middle."""
+
+TOKEN_PIXELS = 256
+TEXT_TOKENS = 512
+"""Pixels that a token of a transformer stands for, and tokens of text that stand beside them."""
+
+LARGE_PIXELS = 1024 * 1024
+"""Pixels of a usual picture of families that are not listed in `PIXELS`."""
 
 UNET_WIDTHS = {"sd1": 320, "sd2": 320, "sdxl": 320, "sdxl_refiner": 384}
 VAE_WIDTH = 128
@@ -66,6 +77,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """One pass over one batch: `rows` of a UNet call (prompt and negative prompt of each picture) at so many pixels.
 
     `unet_bytes` and `vae_bytes` are bytes a value, `unet_width` and `vae_width` channels at the finest level.
+    `token_width` are the channels of a transformer that stands in the UNet's place, 0 = there is a UNet.
     """
 
     family: str
@@ -76,10 +88,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     unet_width: int = 0
     vae_width: int = VAE_WIDTH
     on_cpu: bool = True
+    token_width: int = 0
 
 
 def denoise_bytes(work: Workload) -> int:
-    """Return what a call of the UNet takes."""
+    """Return what a call of the UNet, or of the transformer in its place, takes."""
+    if work.token_width:
+        tokens = work.pixels / TOKEN_PIXELS + TEXT_TOKENS
+        return _with_overhead(TOKEN_VALUES * work.token_width * work.rows * tokens * work.unet_bytes, work)
     family = work.family if work.family in UNET_VALUES else "sdxl"
     width = work.unet_width or UNET_WIDTHS[family]
     values = UNET_VALUES[family] * width * work.rows * work.pixels / CELL_PIXELS

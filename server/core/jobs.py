@@ -7,6 +7,7 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
+from server.core.memory import PoolId
 from server.core.pixels import (
     FrameRequest,
     GridRequest,
@@ -112,9 +113,15 @@ class JobEvent(msgspec.Struct, frozen=True, tag="job_event"):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag="job_done"):
-    """The job ended well, or was cancelled as asked; nothing of it follows."""
+    """The job ended well, or was cancelled as asked; nothing of it follows.
+
+    Where it was measured, bytes per pool: `taken` is the most that the job took beside what the model held before,
+    `held` what the model holds from now on.
+    """
 
     job: JobId
+    taken: dict[PoolId, int] = {}
+    held: dict[PoolId, int] = {}
 
 
 class JobFailed(msgspec.Struct, frozen=True, tag="job_failed"):

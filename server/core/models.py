@@ -9,12 +9,15 @@ from server.core.memory import Footprint
 
 ModelId = NewType("ModelId", str)
 
+LARGEST_RESULT = 256 * 1024 * 1024
+"""Pixels of an enlarged picture, at most: its file always fits in one message from a worker."""
+
 
 class ModelKind(StrEnum):
     """What a file is for.
 
-    TEXT, CHECKPOINT and UPSCALER can be loaded by themselves, the others are parts for a checkpoint, but for TEXT_LORA
-    and PROJECTOR (eyes), which are parts for a text model.
+    TEXT, CHECKPOINT, UPSCALER and ANNOTATOR (networks that draw maps) can be loaded by themselves, the others are parts
+    for a checkpoint, but for TEXT_LORA and PROJECTOR (eyes), which are parts for a text model.
     """
 
     TEXT = "text"
@@ -28,6 +31,7 @@ class ModelKind(StrEnum):
     CONTROLNET = "controlnet"
     IMAGE_ENCODER = "image_encoder"
     UPSCALER = "upscaler"
+    ANNOTATOR = "annotator"
     PREVIEW = "preview"
 
 
@@ -37,6 +41,7 @@ class Runtime(StrEnum):
     LLAMA_CPP = "llama_cpp"
     DIFFUSION = "diffusion"
     UPSCALER = "upscaler"
+    ANNOTATOR = "annotator"
     PIXELS = "pixels"
     FAKE_TEXT = "fake_text"
     FAKE_IMAGE = "fake_image"
@@ -46,7 +51,8 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Figures from a GGUF header; 0 or empty when the header does not say.
 
     `pooling` tells how a model makes one vector of a text (`mean`, `cls`, `last`), or that it scores documents
-    (`rank`); a model that writes text has none.
+    (`rank`); a model that writes text has none. `container` is what the file is when it is no GGUF (`ggjt v3`): then it
+    is converted before it is loaded, and its weights take `weights` bytes instead of the file's own.
     """
 
     context_length: int = 0
@@ -61,12 +67,15 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
     quantisation: str = ""
     has_chat_template: bool = False
     pooling: str = ""
+    container: str = ""
+    weights: int = 0
 
 
 class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint's header tells: family (`sd1`, `sd2`, `sdxl`, ...), parts and precision.
+    """What a checkpoint's header tells: family (`sd1`, `sd2`, `sdxl`, `flux`, ...), parts and precision.
 
-    `bytes_*` are the sizes of the parts in the file.
+    `bytes_*` are the sizes of the parts in the file. `token_width` are the channels of a transformer that stands in the
+    UNet's place, 0 = there is none, or nobody says. `distilled` tells that it was trained to follow a guidance number.
     """
 
     family: str = ""
@@ -78,6 +87,8 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     bytes_unet: int = 0
     bytes_vae: int = 0
     bytes_text_encoder: int = 0
+    token_width: int = 0
+    distilled: bool = False
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +99,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     `broken` is the reason why it cannot be loaded, None when it can. `sha256` is the whole file's, None until known.
     `short_hashes` are prefixes by which other programs name the file. `modified` is Unix seconds.
     `metadata` holds strings of the header that dialects show (a LoRA's `ss_*` keys, GGUF's `general.*`). `projector` is
-    the file by which a text model sees pictures (absolute), empty when there is none.
+    the file by which a text model sees pictures (absolute), empty when there is none. `converted` is the GGUF file
+    (absolute) that is made of a model in an older container before it is loaded, empty for models that need none.
     """
 
     id: ModelId
@@ -107,6 +119,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageFacts | None = None
     metadata: dict[str, str] = {}
     projector: str = ""
+    converted: str = ""
 
     @property
     def stem(self) -> str:
@@ -148,6 +161,10 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
 
     `mmproj` is the projector by which the model sees pictures: a file, `none`, or empty = the one that lies beside the
     model and is named after it.
+
+    `chat_template` is how conversations become prompts: the name of a form (see `CHAT_FORMS`), a file with a Jinja
+    template, or empty = what the model's file says, else the form that its name or vocabulary suggests. `norm_epsilon`
+    replaces the epsilon of the model's RMS norms, 0 = what the file says.
     """
 
     context: int = 0
@@ -174,6 +191,8 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     mmproj: str = ""
     draft: str = ""
     draft_tokens: int = 15
+    chat_template: str = ""
+    norm_epsilon: float = 0.0
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settings"):
@@ -187,7 +206,9 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
     `sdxl_offload` holds for SDXL models in its place. `spares` maps a family (`sd1`, `sd2`, `sdxl`, `sdxl_refiner`) to
     a checkpoint that lends the VAE or text encoder which another one lacks. `memory_limit` is how many bytes the model
     and one job may take together
-    where it runs, 0 = what is there. `preview_decoder` is a file of the TAESD kind that previews are made with.
+    where it runs, 0 = what is there. `preview_decoder` is a file of the TAESD kind that previews are made with. `warm`
+    keeps a spare worker for the next checkpoint, which has imported all that takes time.
+    `largest_result` is how many pixels a picture may have once it is enlarged.
     """
 
     device: str = "auto"
@@ -201,6 +222,8 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
     spares: dict[str, str] = {}
     memory_limit: int = 0
     preview_decoder: str | None = None
+    warm: bool = True
+    largest_result: int = LARGEST_RESULT
 
 
 LoadSettings = TextSettings | ImageSettings

@@ -167,13 +167,22 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     adapters: tuple[AdapterScale, ...] | None = None
 
 
+class PlacedPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture in a raw prompt: which prompt of the request, and before which letter of its text."""
+
+    prompt: int
+    at: int
+    picture: PicturePart
+
+
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completion"):
     """Raw prompts (text or token ids), each to be continued `choices` times.
 
     Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first, with
     its tokens' logprobs if `logprobs` (see ChatRequest) asks for them. `suffix` is the text that follows (fill in the
-    middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are). For
-    `scope` and `adapters` see ChatRequest.
+    middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are).
+    `pictures` stand in prompts that are texts, in the order of prompts and letters. For `scope` and `adapters` see
+    ChatRequest.
     """
 
     model: str
@@ -185,6 +194,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     logprobs: int | None = None
     suffix: str | None = None
     best_of: int = 0
+    pictures: tuple[PlacedPicture, ...] = ()
     scope: str = ""
     adapters: tuple[AdapterScale, ...] | None = None
 

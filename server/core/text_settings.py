@@ -8,6 +8,20 @@ from server.core.models import Adapter, TextSettings
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 SPLIT_MODES = ("layer", "row", "tensor", "none")
 ROPE_SCALINGS = ("", "none", "linear", "yarn", "longrope")
+CHAT_FORMS = (
+    "alpaca",
+    "chatml",
+    "gemma",
+    "gpt4all",
+    "llama-2",
+    "llama-3",
+    "mistral",
+    "phi-3",
+    "plain",
+    "vicuna",
+    "vicuna-v0",
+)
+"""The forms of conversations that settings may name; `chat_template` may be a file as well."""
 
 MOST_SLOTS = 256
 MOST_TOKENS = 2**24
@@ -31,6 +45,7 @@ def problems(settings: TextSettings) -> Iterator[tuple[str, str]]:
     yield from _devices(settings)
     yield from _positions(settings)
     yield from _adapters(settings)
+    yield from _legacy(settings)
 
 
 def _sizes(settings: TextSettings) -> Iterator[tuple[str, str]]:
@@ -79,6 +94,14 @@ def _positions(settings: TextSettings) -> Iterator[tuple[str, str]]:
             yield key, f"must be above 0, or 0 for what the file says, not {value}"
     if not 0 <= settings.yarn_original_context <= MOST_TOKENS:
         yield "yarn_original_context", f"must be 0 ... {MOST_TOKENS}, not {settings.yarn_original_context}"
+
+
+def _legacy(settings: TextSettings) -> Iterator[tuple[str, str]]:
+    if not 0 <= settings.norm_epsilon < 1:
+        yield "norm_epsilon", f"must be above 0 and below 1, or 0 for what the file says, not {settings.norm_epsilon}"
+    form = settings.chat_template
+    if form and form not in CHAT_FORMS and "/" not in form and "." not in form:
+        yield "chat_template", f"{form!r} is neither a file nor one of {', '.join(CHAT_FORMS)}"
 
 
 def _adapters(settings: TextSettings) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,10 @@ class OneAtATime:
     def check(self, work: Work) -> None:
         """Raise a core error when the request is wrong; asked before the job is queued."""
 
+    def done(self, job: JobId) -> JobDone:
+        """Return what is told of a job that has just come to its end."""
+        return JobDone(job)
+
     def submit(self, job: JobId, work: Work) -> None:
         """Queue the job."""
         self.check(work)
@@ -127,7 +131,7 @@ class OneAtATime:
         try:
             return [JobEvent(job, next(events))]
         except StopIteration:
-            ending: Outcome = JobDone(job)
+            ending: Outcome = self.done(job)
         except ServerError as error:
             ending = JobFailed(job, error.to_data())
         except MemoryError:

@@ -207,6 +207,10 @@ class FakeImages(OneAtATime):
                 yield Preview(pass_index=index, png=png(8, 8, (step % 256, 0, 0)))
 
 
+def warm() -> None:
+    """Do what a spare worker does before its model is known: nothing here."""
+
+
 def answer(prompt: list[str], sampling: SamplingParams, model: FakeModel) -> tuple[list[str], FinishReason]:
     """Return the words, with the space before each but the first, that the fake says to a prompt, and why it ends.
 

@@ -10,7 +10,7 @@ from server.core.models import ModelCard, ModelId, ModelKind
 from server.registry.folders import Found, natural
 from server.registry.probe.base import Finding
 
-LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT, ModelKind.UPSCALER)
+LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT, ModelKind.UPSCALER, ModelKind.ANNOTATOR)
 SHORT_HASH = 10  # digits of the SHA-256 that A1111 shows since 2023
 
 _PART = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})$")

@@ -18,9 +18,11 @@ from server.registry.companions import automatic_vae, preview_decoder
 from server.registry.folders import Found, Skipped, styles_file, walk
 from server.registry.hashes import HashCache
 from server.registry.index import NameIndex
+from server.registry.legacy import with_conversion
 from server.registry.probe.base import BrokenModel, Finding, NotMine
 from server.registry.probe.identify import identify
 from server.registry.projectors import with_projectors
+from server.registry.starters import Starter, starters
 from server.registry.text_adapters import chosen_adapters, fitting_adapters
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class Catalog:
     """All models of some folders. Empty until `scan`; readers always see one whole state.
 
     `aliases` maps further names to model names. `projectors` says by which file a text model sees, see
-    `with_projectors`. `allow_pickle` only tells whether pickle files count as usable; they are never read here.
+    `with_projectors`. `converted` is where models of 2023 are converted to, None = nowhere. `allow_pickle` only tells
+    whether pickle files count as usable; they are never read here.
     """
 
     def __init__(
@@ -60,11 +63,15 @@ class Catalog:
         hashes: HashCache,
         aliases: Mapping[str, str] = NO_ALIASES,
         projectors: Mapping[str, str] = NO_ALIASES,
+        converted: Path | None = None,
+        starter: Starter = "never",
         allow_pickle: bool = False,
     ) -> None:
         self._folders = tuple(folders)
         self._aliases = dict(aliases)
         self._projectors = dict(projectors)
+        self._converted = converted
+        self._starter = starter
         self._allow_pickle = allow_pickle
         self._hashes = hashes
         self._scanning = threading.Lock()
@@ -143,6 +150,10 @@ class Catalog:
                     skipped.append(Skipped(str(entry.path), answered.not_mine))
                 else:
                     probed.append(Probed(entry, answered.finding, answered.broken))
+            usable = {item.found.kind for item in probed if _is_usable(item)}
+            for found in starters(self._starter, usable):
+                answered = self._probe(found, answers)
+                probed.append(Probed(found, answered.finding, answered.broken))
             self._answers = answers
             made = self._shelf(making.build(probed), tuple(skipped), hash(entries))
             with self._swapping:
@@ -183,6 +194,9 @@ class Catalog:
     def _shelf(self, drafts: tuple[Draft, ...], skipped: tuple[Skipped, ...], fingerprint: int) -> _Shelf:
         version = self._hashes.version
         cards = [making.with_hash(draft.card, self._hash(draft)) for draft in drafts]
+        cards = [
+            with_conversion(card, self._converted, draft.mtime_ns) for card, draft in zip(cards, drafts, strict=True)
+        ]
         cards = with_projectors(cards, self._projectors)
         return _Shelf(drafts, skipped, NameIndex(cards, self._aliases), version, fingerprint)
 
@@ -209,6 +223,10 @@ class Catalog:
         if text not in self._told:
             self._told.add(text)
             logger.warning("%s", text)
+
+
+def _is_usable(item: Probed) -> bool:
+    return item.reason is None and item.finding is not None and item.finding.broken is None
 
 
 def _is_open_to_all(folder: Path) -> bool:

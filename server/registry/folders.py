@@ -11,9 +11,10 @@ The layout is that of A1111's `models` folder (names of folders in any case), pl
 | `hypernetworks/` | hypernetwork | `.pt .safetensors` |
 | `ControlNet/` | control model | `.safetensors .pth .pt .bin .ckpt` |
 | `clip_vision/` | image encoder for control models | `.safetensors .pth .pt .bin` |
+| `annotators/`, also A1111's folder for them | network that draws maps | `.safetensors .pth .pt .bin` |
 | `ESRGAN/ RealESRGAN/ SwinIR/ DAT/ HAT/ ScuNET/` | upscaler | `.pth .pt .safetensors` |
 | `VAE-approx/` | preview decoder | `.pt .pth .safetensors` |
-| `text/`, `llm/` | text | `.gguf`, and `.bin` of 2023; LoRA adapters among them are known by their header |
+| `text/`, `llm/` | text | `.gguf`, `.bin` of 2023 (with parts `.bin.1` ...); LoRA adapters are known by their header |
 | the folder itself, any other subfolder | text | `.gguf` |
 
 Subfolders count, hidden ones do not. Links are followed, also out of the models folders, as A1111 does: people keep big
@@ -34,6 +35,10 @@ from server.core.models import ModelKind
 _TORCH = frozenset({".safetensors", ".pt", ".ckpt"})
 _GGUF = frozenset({".gguf"})
 
+ANNOTATORS = "annotators"
+ANNOTATORS_BESIDE = Path("extensions/sd-webui-controlnet/annotator/downloads")
+"""Where the extension of A1111 puts them, beside `models`."""
+
 KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
     "stable-diffusion": (ModelKind.CHECKPOINT, frozenset({".safetensors", ".ckpt"})),
     "vae": (ModelKind.VAE, _TORCH),
@@ -43,6 +48,7 @@ KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
     "hypernetworks": (ModelKind.HYPERNETWORK, frozenset({".pt", ".safetensors"})),
     "controlnet": (ModelKind.CONTROLNET, _TORCH | {".pth", ".bin"}),
     "clip_vision": (ModelKind.IMAGE_ENCODER, frozenset({".safetensors", ".pt", ".pth", ".bin"})),
+    ANNOTATORS: (ModelKind.ANNOTATOR, frozenset({".safetensors", ".pth", ".pt", ".bin"})),
     "vae-approx": (ModelKind.PREVIEW, frozenset({".pt", ".pth", ".safetensors"})),
     **dict.fromkeys(
         ("esrgan", "realesrgan", "swinir", "dat", "hat", "scunet"),
@@ -52,6 +58,8 @@ KINDS: dict[str, tuple[ModelKind, frozenset[str]]] = {
 }
 
 MOST_FOLDERS = 2000
+MOST_PARTS = 64
+PARTED = ".bin"
 
 INDEX = "model_index.json"
 FOLDER_SUFFIX = ".diffusers"
@@ -65,7 +73,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A file with a model's extension. `name` is relative to its kind's folder.
 
     A model that is a folder is found by its `model_index.json`, named after the folder with `.diffusers` behind it, and
-    has `more` files; size and modification are those of all together.
+    has `more` files, as has a text model of 2023 in parts; size and modification are those of all together.
     """
 
     path: Path
@@ -138,6 +146,9 @@ def _starts(folder: Path) -> Iterator[_Start]:
     beside = folder.parent / "embeddings"
     if folder.name.casefold() == "models" and beside.is_dir():
         yield _Start(beside, *KINDS["embeddings"])
+    downloads = folder.parent / ANNOTATORS_BESIDE
+    if folder.name.casefold() == "models" and downloads.is_dir():
+        yield _Start(downloads, *KINDS[ANNOTATORS])
 
 
 def _walk(start: _Start, seen: set[tuple[int, int, ModelKind]]) -> Iterator[Entry]:
@@ -198,8 +209,10 @@ def _file(entry: os.DirEntry[str], folder: Path, start: _Start) -> Entry:
     path = folder / entry.name
     if not _is_plain(str(path)):
         return Skipped(_shown(path), "its name is not UTF-8 or holds control characters")
+    parts = _parts(path) if start.kind is ModelKind.TEXT else ()
     try:
         status = entry.stat()
+        more = [part.stat() for part in parts]
     except OSError as error:
         return Skipped(_shown(path), f"a link that leads nowhere ({error.strerror})")
     if not stat.S_ISREG(status.st_mode):
@@ -209,10 +222,21 @@ def _file(entry: os.DirEntry[str], folder: Path, start: _Start) -> Entry:
         path=path,
         name=path.relative_to(start.folder).as_posix(),
         kind=ModelKind.VAE if is_vae else start.kind,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size=sum(each.st_size for each in (status, *more)),
+        mtime_ns=max(each.st_mtime_ns for each in (status, *more)),
         inode=status.st_ino,
+        more=parts,
     )
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """Return the files that continue one of 2023."""
+    if path.suffix.lower() != PARTED:
+        return ()
+    parts: list[Path] = []
+    while len(parts) < MOST_PARTS and (part := path.with_name(f"{path.name}.{len(parts) + 1}")).is_file():
+        parts.append(part)
+    return tuple(parts)
 
 
 def _folder_model(folder: Path, start: _Start) -> Entry:

@@ -9,6 +9,7 @@ from math import sqrt
 import msgspec
 
 from server.core.image_memory import (
+    LARGE_PIXELS,
     PIXELS,
     UNET_WIDTHS,
     VAE_WIDTH,
@@ -49,6 +50,7 @@ IMAGE_PROCESS = 512 * MIB  # torch, diffusers and transformers as imported: 361 
 PIXELS_PROCESS = 96 * MIB  # Python with Pillow and NumPy
 UPSCALER_PICTURES = 512 * MIB  # a picture before and after, as bytes and as floats
 UPSCALER_TILE = 512 * MIB  # activations of one tile in float32
+ANNOTATOR_WORKING = 1536 * MIB  # activations of a network that draws maps, and its picture
 GPU_CONTEXT = 400 * MIB  # what a CUDA context takes on the device
 ACTIVATIONS = 12  # float32 rows of the model's width that live at once in a step of llama.cpp
 LONGEST_WITH_SCORES = 2048  # tokens up to which embeddings are computed without flash attention
@@ -80,6 +82,8 @@ def estimate(
         return _text(card, settings, devices, more_bytes)
     if card.kind is ModelKind.UPSCALER:
         return _upscaler(card, settings, devices)
+    if card.kind is ModelKind.ANNOTATOR:
+        return _annotator(card, settings, devices)
     return _image(card, settings, devices, more_bytes)
 
 
@@ -129,7 +133,7 @@ def compute_buffer_bytes(facts: TextFacts, settings: TextSettings) -> int:
 
 def _text(card: ModelCard, settings: TextSettings, devices: Sequence[DeviceProfile], more_bytes: int) -> Footprint:
     facts = card.text or TextFacts()
-    moving = card.size + kv_cache_bytes(facts, settings)
+    moving = (facts.weights or card.size) + kv_cache_bytes(facts, settings)
     compute = compute_buffer_bytes(facts, settings)
     places = [device for device in devices if device.backend != "cpu"]
     share = _offloaded_share(facts, settings) if places else 0.0
@@ -171,12 +175,10 @@ def _spread(count: int, places: Sequence[DeviceProfile], shares: Sequence[float]
 
 def _image(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile], vae_bytes: int) -> Footprint:
     place = _chosen(settings, devices)
-    on_device = place is not None and place.backend != "cpu"
+    width, vae_width, on_device = _widths(settings, devices)
     facts = card.image or ImageFacts()
-    width = DTYPE_BYTES.get(settings.dtype, 2 if on_device or any(each.bfloat16 for each in devices) else 4)
-    vae_width = DTYPE_BYTES.get(settings.vae_dtype, width)
     parts = _parts(card, facts, width, vae_width, vae_bytes)
-    working = _working(facts, width, vae_width, on_cpu=not on_device)
+    working = job_bytes(_usual(facts, width, vae_width, on_cpu=not on_device), tiles=False)
     if place is None or not on_device:
         return Footprint(resident={RAM: IMAGE_PROCESS + sum(parts)}, working={RAM: working})
     resident: list[Mapping[PoolId, int]] = [{RAM: 2 * IMAGE_PROCESS}, {place.pool: GPU_CONTEXT}]
@@ -204,6 +206,16 @@ def _upscaler(card: ModelCard, settings: ImageSettings, devices: Sequence[Device
     return Footprint(resident=add(resident), working=add([{RAM: UPSCALER_PICTURES}, {place.pool: UPSCALER_TILE}]))
 
 
+def _annotator(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> Footprint:
+    """Return what a worker holds that draws maps: weights in RAM, in float32; they visit a device for each map."""
+    weights = 2 * card.size
+    place = _chosen(settings, devices)
+    if place is None or place.backend == "cpu":
+        return Footprint(resident={RAM: IMAGE_PROCESS + weights}, working={RAM: ANNOTATOR_WORKING})
+    resident: list[Mapping[PoolId, int]] = [{RAM: IMAGE_PROCESS + weights}, {place.pool: GPU_CONTEXT}]
+    return Footprint(resident=add(resident), working={place.pool: ANNOTATOR_WORKING + weights})
+
+
 def _chosen(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> DeviceProfile | None:
     """Return the device that the settings name. torch calls AMD devices `cuda`, too."""
     backend, _, number = settings.device.partition(":")
@@ -222,12 +234,34 @@ def _parts(card: ModelCard, facts: ImageFacts, width: int, vae_width: int, vae_b
     return facts.bytes_unet * width // stored, vae * vae_width // stored, facts.bytes_text_encoder * width // stored
 
 
-def _working(facts: ImageFacts, width: int, vae_width: int, *, on_cpu: bool) -> int:
-    """Return what making one picture of the family's usual size takes."""
+def usual_pass(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> Workload:
+    """Return the pass that a checkpoint's working bytes are estimated for: one picture of its family's usual size."""
+    width, vae_width, on_device = _widths(settings, devices)
+    return _usual(card.image or ImageFacts(), width, vae_width, on_cpu=not on_device)
+
+
+def _widths(settings: ImageSettings, devices: Sequence[DeviceProfile]) -> tuple[int, int, bool]:
+    """Return the bytes of a value of the model and of its VAE, and whether they are on a device."""
+    place = _chosen(settings, devices)
+    on_device = place is not None and place.backend != "cpu"
+    width = DTYPE_BYTES.get(settings.dtype, 2 if on_device or any(each.bfloat16 for each in devices) else 4)
+    return width, DTYPE_BYTES.get(settings.vae_dtype, width), on_device
+
+
+def _usual(facts: ImageFacts, width: int, vae_width: int, *, on_cpu: bool) -> Workload:
+    if facts.token_width:
+        return Workload(
+            family=facts.family,
+            pixels=LARGE_PIXELS,
+            unet_bytes=width,
+            vae_bytes=vae_width,
+            on_cpu=on_cpu,
+            token_width=facts.token_width,
+        )
     family = facts.family if facts.family in WEIGHTS else "sdxl"
     weights = facts.bytes_unet // FILE_BYTES.get(facts.dtype, 2) or WEIGHTS[family]
     scale = min(1.0, sqrt(weights / WEIGHTS[family]))
-    work = Workload(
+    return Workload(
         family=family,
         pixels=PIXELS[family],
         unet_bytes=width,
@@ -236,4 +270,3 @@ def _working(facts: ImageFacts, width: int, vae_width: int, *, on_cpu: bool) -> 
         vae_width=int(VAE_WIDTH * scale),
         on_cpu=on_cpu,
     )
-    return job_bytes(work, tiles=False)

@@ -10,11 +10,26 @@ from typing import TypeVar
 import msgspec
 
 from server.core.errors import LoadFailed
-from server.core.memory import DeviceProfile, Footprint, PoolId
-from server.core.models import Adapter, ImageSettings, LoadSettings, ModelCard, ModelKind, TextSettings
+from server.core.image import ImageRequest
+from server.core.jobs import Work
+from server.core.memory import RAM, DeviceProfile, Footprint, PoolId
+from server.core.models import (
+    Adapter,
+    ImageSettings,
+    LoadSettings,
+    ModelCard,
+    ModelId,
+    ModelKind,
+    Runtime,
+    TextSettings,
+)
 from server.core.text_settings import problems
-from server.registry.footprint import draft_cache_bytes, estimate, pool_of
+from server.registry.footprint import IMAGE_PROCESS, draft_cache_bytes, estimate, pool_of, usual_pass
 from server.registry.hashes import HashCache
+from server.registry.job_book import JobBook
+from server.registry.job_memory import estimated
+from server.registry.legacy import needs_conversion
+from server.registry.spare import SpareWish
 from server.registry.statefile import read_state, write_state
 
 logger = logging.getLogger(__name__)
@@ -41,6 +56,13 @@ DraftFor = Callable[[str], ModelCard | None]
 """Returns the text model of a name, None when there is none."""
 
 
+Checkpoints = Callable[[], Sequence[ModelCard]]
+"""Returns the checkpoints that there are."""
+
+WARMED = (Runtime.DIFFUSION, Runtime.FAKE_IMAGE)
+"""Runtimes whose imports take seconds."""
+
+
 def no_vae(_: ModelCard) -> str | None:
     """Know no VAE files, or no decoders."""
     return None
@@ -58,8 +80,8 @@ class Ledger:
     name, a stem or an alias. `pinned` models stay once loaded. `vae_for` finds the VAE of a checkpoint whose settings
     name none, `preview_for` the decoder for its previews, `adapters_for` those of a text model,
     `draft_for` the model that a text model's settings name to guess for it. `limits` are the bytes
-    of each pool that all models may hold together, none = not limited. `file` keeps measured footprints. One thread
-    only.
+    of each pool that all models may hold together, none = not limited. `checkpoints` tells which there are, for the
+    spare worker. `file` keeps measured footprints, `jobs_file` what jobs took. One thread only.
     """
 
     def __init__(
@@ -76,7 +98,9 @@ class Ledger:
         adapters_for: AdaptersFor | None = None,
         draft_for: DraftFor = no_draft,
         limits: Mapping[PoolId, int] = NO_LIMITS,
+        checkpoints: Checkpoints = tuple,
         file: Path | None = None,
+        jobs_file: Path | None = None,
     ) -> None:
         self._text = text
         self._image = image
@@ -91,6 +115,8 @@ class Ledger:
         self._limits = dict(limits)
         self._file = file
         self._measured = read_state(file, dict[str, Footprint]) or {}
+        self._checkpoints = checkpoints
+        self._jobs = JobBook(jobs_file)
 
     def settings(self, card: ModelCard) -> LoadSettings:
         """Return how the card is to be loaded; raise LoadFailed when its own settings make no sense."""
@@ -111,7 +137,7 @@ class Ledger:
     def expected(self, card: ModelCard) -> Footprint:
         """Return what the card will hold: as measured with these settings before, else estimated."""
         settings = self.settings(card)
-        measured = self._measured.get(_key(card, settings))
+        measured = self._measured.get(self._key(card, settings))
         if measured is not None:
             return measured
         more = sum(map(_size, _more_files(settings)))
@@ -124,12 +150,40 @@ class Ledger:
         """Remember what the loaded card holds."""
         if sum(footprint.total().values()) <= 0:
             return
-        key = _key(card, self.settings(card))
+        key = self._key(card, self.settings(card))
         kept = {name: held for name, held in self._measured.items() if name != key}
         if self._measured.get(key) == footprint:
             return
         self._measured = {**dict(list(kept.items())[-REMEMBERED + 1 :]), key: footprint}
         write_state(self._file, self._measured)
+
+    def working(self, card: ModelCard, work: Work | None) -> dict[PoolId, int]:
+        """Return the bytes per pool that a job takes while it runs, None = one of the usual size.
+
+        As measured when such a job was done on the model before, else estimated.
+        """
+        footprint, settings = self.expected(card), self.settings(card)
+        if not isinstance(work, ImageRequest) or not isinstance(settings, ImageSettings):
+            return dict(footprint.working)
+        found = self._jobs.taken(self._key(card, settings), work)
+        if found is not None:
+            return found
+        usual = usual_pass(card, settings, self._devices)
+        return estimated(work, footprint, usual, pool_of(settings, self._devices))
+
+    def note_job(self, card: ModelCard, work: Work, taken: Mapping[PoolId, int]) -> None:
+        """Remember what a job took."""
+        if isinstance(work, ImageRequest):
+            self._jobs.note(self._key(card, self.settings(card)), work, taken)
+
+    def spare(self, loaded: Collection[ModelId]) -> SpareWish | None:
+        """Return the spare worker that would save the next switch its imports, None when none would."""
+        if not self._image.warm:
+            return None
+        for card in self._checkpoints():
+            if card.broken is None and card.runtime in WARMED and card.id not in loaded:
+                return SpareWish(runtime=card.runtime, need={RAM: IMAGE_PROCESS})
+        return None
 
     def is_pinned(self, card: ModelCard) -> bool:
         """Tell whether the card stays once it is loaded."""
@@ -159,12 +213,20 @@ class Ledger:
         if found is not None and found.id == card.id:
             return ""
         if found is not None and found.broken is None:
-            return found.files[0]
+            return _loadable(found)
         file = Path(settings.draft).expanduser()
         if not file.is_file():
             text = f"the settings of model {card.id!r} in the configuration: draft {settings.draft!r} is no text model"
             raise LoadFailed(text if found is None else f"{text} that can be loaded: {found.broken}", model=card.id)
         return str(file.absolute())
+
+    def _key(self, card: ModelCard, settings: LoadSettings) -> str:
+        """Return the name under which measured figures are kept: a card as it is, loaded in this way."""
+        if isinstance(settings, ImageSettings) and pool_of(settings, self._devices) == RAM:
+            # There the limit decides about nothing that is measured: only on devices do parts stay or go by it.
+            settings = msgspec.structs.replace(settings, memory_limit=0, warm=True)
+        digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:16]
+        return f"{card.id}|{card.size}|{card.modified}|{digest}"
 
     def _with_overrides(self, card: ModelCard, base: Settings) -> Settings:
         """Return the settings with what the configuration says of this card; keys of the other kind are left out."""
@@ -185,17 +247,22 @@ def _names(card: ModelCard) -> set[str]:
     return {name.casefold() for name in (card.id, card.name, card.stem, *card.aliases)}
 
 
-def _key(card: ModelCard, settings: LoadSettings) -> str:
-    digest = hashlib.sha256(msgspec.json.encode(settings)).hexdigest()[:16]
-    return f"{card.id}|{card.size}|{card.modified}|{digest}"
-
-
 def _more_files(settings: LoadSettings) -> tuple[str, ...]:
     """Return the files that are loaded beside the model's own: what replaces its VAE, or adapters and projector."""
     if isinstance(settings, ImageSettings):
         return (settings.vae,) if settings.vae else ()
     adapters = (item.file for item in settings.loras or () if isinstance(item, Adapter))
     return tuple(file for file in (*adapters, settings.mmproj, settings.draft) if file)
+
+
+def _loadable(card: ModelCard) -> str:
+    """Return the file of a model that another one's worker can load."""
+    if not needs_conversion(card):
+        return card.files[0]
+    if Path(card.converted).is_file():
+        return card.converted
+    text = f"draft {card.id!r} is in a format of 2023; it is converted when it is first used as a model by itself"
+    raise LoadFailed(text, model=card.id)
 
 
 def _size(file: str) -> int:

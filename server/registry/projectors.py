@@ -58,7 +58,7 @@ def _of(
     folder = _folder(card)
     bases = {base_name(other.stem) for other in writers if _folder(other) == folder}
     fitting = [p for p in projectors if _folder(p) == folder and _fits(base_name(p.stem), base_name(card.stem), bases)]
-    best = max(fitting, key=lambda p: (len(base_name(p.stem)), -_rank(p), p.name), default=None)
+    best = max(fitting, key=lambda p: (len(base_name(p.stem)), -precision_rank(p.stem), p.name), default=None)
     return best.files[0] if best is not None else ""
 
 
@@ -77,8 +77,9 @@ def base_name(stem: str) -> str:
     return _WORD.sub("", name).strip(_EDGES).replace("_", "-")
 
 
-def _rank(projector: ModelCard) -> int:
-    found = _QUANT.search(projector.stem.casefold())
+def precision_rank(stem: str) -> int:
+    """Return the place of a projector among others of the same model by the precision in its name, 0 for the best."""
+    found = _QUANT.search(stem.casefold())
     precision = found[0].strip(_EDGES) if found else ""
     return _BEST.index(precision) if precision in _BEST else len(_BEST)
 

@@ -8,10 +8,11 @@ from functools import partial
 
 import msgspec
 
-from server.core.errors import ServerError
+from server.core.errors import LoadFailed, ServerError
 from server.core.jobs import CancelMode, JobId, Outcome, Work
 from server.core.memory import Footprint, readable
 from server.core.models import AdapterFacts, LoadedFacts, LoadSettings, ModelCard, ModelId, ModelKind
+from server.registry.spare import SparePlace
 from server.workers.supervisor import STOP_GRACE_S, Worker
 
 logger = logging.getLogger(__name__)
@@ -52,10 +53,12 @@ OnDeath = Callable[[ModelId, str, list[str]], None]
 class Residents:
     """Owns the workers.
 
-    `on_outcomes` gets what they send; `on_death` an end that nobody asked for, with the last lines of output.
+    `on_outcomes` gets what they send; `on_death` an end that nobody asked for, with the last lines of output. `spare`
+    is a worker without a model.
     """
 
     def __init__(self, *, on_outcomes: OnOutcomes, on_death: OnDeath, stop_grace_s: float = STOP_GRACE_S) -> None:
+        self.spare = SparePlace()
         self._on_outcomes = on_outcomes
         self._on_death = on_death
         self._stop_grace_s = stop_grace_s
@@ -65,16 +68,31 @@ class Residents:
         """Return a loading or loaded model."""
         return self._by_model.get(model)
 
-    async def load(self, card: ModelCard, settings: LoadSettings) -> LoadedFacts:
-        """Start a worker and load the model into it. Its death is told only after `watch`, so that it comes in order.
+    async def load(self, card: ModelCard, settings: LoadSettings, *, use_spare: bool = False) -> LoadedFacts:
+        """Start a worker, or take the spare, and load the model into it.
+
+        Its death is told only after `watch`, so that it comes in order. A spare that dies meanwhile is replaced by a
+        new worker: it may have been near its end before.
 
         Raises:
             ServerError: what the engine said; the process has ended by then. It has also when this is cancelled.
         """
+        spare = self.spare.take() if use_spare else None
+        if spare is not None:
+            spare.engage(card.id, on_outcomes=partial(self._on_outcomes, card.id))
+            resident = Resident(card, spare)
+            try:
+                return await self._load(resident, settings)
+            except LoadFailed:
+                if resident.leaving or not spare.ended_loading:
+                    raise
+        worker = await Worker.spawn(card.id, on_outcomes=partial(self._on_outcomes, card.id))
+        return await self._load(Resident(card, worker), settings)
+
+    async def _load(self, resident: Resident, settings: LoadSettings) -> LoadedFacts:
+        card, worker = resident.card, resident.worker
         model = card.id
         began = time.monotonic()
-        worker = await Worker.spawn(model, on_outcomes=partial(self._on_outcomes, model))
-        resident = Resident(card, worker)
         self._by_model[model] = resident
         try:
             resident.facts = await worker.load(card, settings)
@@ -132,7 +150,7 @@ class Residents:
 
     async def close(self) -> None:
         """End every worker, all at the same time."""
-        await asyncio.gather(*(self.leave(model) for model in list(self._by_model)))
+        await asyncio.gather(self.spare.leave(), *(self.leave(model) for model in list(self._by_model)))
 
     def _forget(self, resident: Resident) -> None:
         # By identity: the model's next worker may have taken the place.

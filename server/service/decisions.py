@@ -12,8 +12,9 @@ from server.core.models import ModelId
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A job arrived. `need` is what its model is expected to hold, in bytes per pool.
+    """A job arrived. `need` is what its model is expected to hold, `working` what the job takes besides, by pool.
 
+    `runtime` names the spare worker that its model could be loaded into.
     `since` is the time at which a job that is done again arrived first; it takes its old place in the queue. `owner`
     is who asked, empty when nobody in particular did.
     """
@@ -21,6 +22,8 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     job: JobId
     model: ModelId
     need: Mapping[PoolId, int]
+    working: Mapping[PoolId, int] = {}
+    runtime: str = ""
     owner: str = ""
     pinned: bool = False
     since: float | None = None
@@ -61,6 +64,40 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     how: str = ""
 
 
+class Grown(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded model holds so much from now on: what a job has left behind in it counts, too."""
+
+    model: ModelId
+    held: Mapping[PoolId, int]
+
+
+class SpareWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing goes on, and a spare worker of this runtime would be of use; it would hold `need`."""
+
+    runtime: str
+    need: Mapping[PoolId, int]
+
+
+class SpareStarted(msgspec.Struct, frozen=True):
+    """The process of this spare is there and may be given a model."""
+
+    number: int
+
+
+class SpareReady(msgspec.Struct, frozen=True, kw_only=True):
+    """This spare has imported everything and holds so much."""
+
+    number: int
+    held: Mapping[PoolId, int]
+
+
+class SpareGone(msgspec.Struct, frozen=True, kw_only=True):
+    """The process of this spare has ended. `died` when nobody had asked it to."""
+
+    number: int
+    died: bool = False
+
+
 class Worn(msgspec.Struct, frozen=True):
     """A model's process is not to be trusted any more (it ran out of memory): no new jobs, it leaves when idle."""
 
@@ -81,7 +118,10 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed: pauses may be over, patience may have run out."""
 
 
-SchedulerEvent = Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Worn | Unload | Shutdown | Tick
+SpareEvent = SpareWanted | SpareStarted | SpareReady | SpareGone
+SchedulerEvent = (
+    Submitted | Finished | Withdrawn | Loaded | LoadEnded | Gone | Grown | Worn | Unload | Shutdown | Tick | SpareEvent
+)
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -99,9 +139,10 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Start loading the model."""
+    """Start loading the model, into the spare worker if it is said so."""
 
     model: ModelId
+    into_spare: bool = False
 
 
 class Evict(msgspec.Struct, frozen=True):
@@ -110,7 +151,20 @@ class Evict(msgspec.Struct, frozen=True):
     model: ModelId
 
 
-Action = Grant | Refuse | Load | Evict
+class Warm(msgspec.Struct, frozen=True):
+    """Start this spare worker."""
+
+    number: int
+    runtime: str
+
+
+class Cool(msgspec.Struct, frozen=True):
+    """End this spare worker and tell when it is gone."""
+
+    number: int
+
+
+Action = Grant | Refuse | Load | Evict | Warm | Cool
 
 
 class Stage(Enum):

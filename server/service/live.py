@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 
+import msgspec
+
 from server.core.errors import ServerError
 from server.core.image import ImageReady, ImageStarted
-from server.core.jobs import Event, JobId, JobState
+from server.core.jobs import Event, JobId, JobState, Work
 from server.core.models import ModelCard, ModelId
 from server.core.text import (
+    ChatRequest,
+    CompletionRequest,
     EmbeddingsReady,
     ReasoningDelta,
     ScoresReady,
@@ -110,3 +114,10 @@ class LiveJobs:
         while self._jobs:
             self._changed.clear()
             await self._changed.wait()
+
+
+def named(work: Work, model: ModelId, owner: str = "") -> Work:
+    """Return the work with its model's canonical name, and with its owner in the scope of what is computed for it."""
+    if owner and isinstance(work, ChatRequest | CompletionRequest):
+        return msgspec.structs.replace(work, model=model, scope=f"{owner}\n{work.scope}")
+    return msgspec.structs.replace(work, model=model)

@@ -1,12 +1,25 @@
 """Bringing a model up: what the registry provides for it, and the load itself with a limit of time."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from server.core.errors import LoadFailed
-from server.core.memory import Footprint
-from server.core.models import Adapter, AdapterFacts, LoadedFacts, LoadSettings, ModelCard, TextSettings
+from server.core.jobs import Work
+from server.core.memory import Footprint, PoolId
+from server.core.models import (
+    Adapter,
+    AdapterFacts,
+    LoadedFacts,
+    LoadSettings,
+    ModelCard,
+    ModelId,
+    ModelKind,
+    TextSettings,
+)
 from server.registry.residents import Residents
+from server.registry.spare import SpareWish
 
 
 class Provision(Protocol):
@@ -28,6 +41,18 @@ class Provision(Protocol):
         """Tell whether the card stays once it is loaded."""
         ...
 
+    def working(self, card: ModelCard, work: Work | None) -> dict[PoolId, int]:
+        """Return the bytes per pool that a job takes while it runs; None = one of the usual size."""
+        ...
+
+    def note_job(self, card: ModelCard, work: Work, taken: Mapping[PoolId, int]) -> None:
+        """Remember what a job took."""
+        ...
+
+    def spare(self, loaded: Collection[ModelId]) -> SpareWish | None:
+        """Return which worker should wait for a model, given those that are there; None for none."""
+        ...
+
     async def prepare(self, card: ModelCard) -> None:
         """Do what must be done by the time the model is ready (its file's hash, say)."""
         ...
@@ -41,7 +66,9 @@ def listed(settings: LoadSettings) -> tuple[AdapterFacts, ...]:
     return tuple(AdapterFacts(name=item.name, scale=item.scale, problem=item.problem or None) for item in wanted)
 
 
-async def load_prepared(card: ModelCard, provision: Provision, residents: Residents, *, limit_s: float) -> LoadedFacts:
+async def load_prepared(
+    card: ModelCard, provision: Provision, residents: Residents, *, limit_s: float, use_spare: bool = False
+) -> LoadedFacts:
     """Load the card and prepare it beside that; both or neither, so that no worker is left that nobody knows.
 
     Raises:
@@ -49,7 +76,8 @@ async def load_prepared(card: ModelCard, provision: Provision, residents: Reside
     """
     preparing = asyncio.create_task(provision.prepare(card), name=f"prepare {card.id}")
     try:
-        facts = await _load_in_time(card, provision, residents, limit_s)
+        async with _in_time(card, limit_s):
+            facts = await residents.load(card, provision.settings(card), use_spare=use_spare)
         await preparing
     except BaseException:
         preparing.cancel()
@@ -59,9 +87,18 @@ async def load_prepared(card: ModelCard, provision: Provision, residents: Reside
     return facts
 
 
-async def _load_in_time(card: ModelCard, provision: Provision, residents: Residents, limit_s: float) -> LoadedFacts:
+@contextlib.asynccontextmanager
+async def _in_time(card: ModelCard, limit_s: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limit_s):
-            return await residents.load(card, provision.settings(card))
+            yield
     except TimeoutError:
         raise LoadFailed(f"model {card.id!r} was not loaded within {limit_s:.0f} s", model=card.id) from None
+
+
+def standing(card: ModelCard, footprint: Footprint) -> dict[PoolId, int]:
+    """Return what a loaded model holds while nobody uses it.
+
+    The buffers that text is computed in are made when its model is loaded; those of pictures come and go with a job.
+    """
+    return footprint.total() if card.kind is ModelKind.TEXT else dict(footprint.resident)

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Coroutine
 from uuid import uuid4
 
-import msgspec
-
 from server.core.errors import Broken, ModelBusy, OutOfMemory, ServerError, ShuttingDown, WorkerDied, from_data
 from server.core.jobs import (
     CancelMode,
@@ -28,16 +26,17 @@ from server.core.jobs import (
     Work,
 )
 from server.core.memory import PoolId
-from server.core.models import AdapterFacts, ModelCard, ModelId
-from server.core.text import ChatRequest, CompletionRequest
+from server.core.models import AdapterFacts, ModelCard, ModelId, ModelKind
 from server.registry.residents import Residents, ResidentView
 from server.service import decisions as hall
+from server.service.awaited import Awaited
 from server.service.board import Board, JobEntry
 from server.service.decisions import SchedulerEvent
 from server.service.limits import Limits
 from server.service.live import MAX_TRIES, LiveJob, LiveJobs
-from server.service.loading import Provision, listed, load_prepared
+from server.service.loading import Provision, listed, load_prepared, standing
 from server.service.scheduler import Scheduler
+from server.service.spare_keeper import SpareKeeper
 from server.service.stream import JobStream
 from server.service.suspects import Suspects
 
@@ -64,12 +63,12 @@ class Loop:
         self._limits = limits
         self._residents = Residents(on_outcomes=self._outcomes, on_death=self._died, stop_grace_s=limits.stop)
         self._events: asyncio.Queue[SchedulerEvent] = asyncio.Queue()
+        self._spare = SpareKeeper(self._residents, provision, self._post, rest_s=limits.rest)
         self._live = LiveJobs(self.board)
         self._suspects = Suspects()
         self._cards: dict[ModelId, ModelCard] = {}
         self._heard: dict[ModelId, float] = {}
-        self._loads: dict[JobId, tuple[ModelId, asyncio.Future[None]]] = {}
-        self._unloads: dict[ModelId, list[asyncio.Future[None]]] = {}
+        self._awaited = Awaited()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -88,7 +87,7 @@ class Loop:
         self._check_open()
         self._suspects.check(work, self._clock())
         job = JobId(uuid4().hex)
-        submitted = self._submitted(job, card, owner=owner)
+        submitted = self._submitted(job, card, work, owner=owner)
         entry = JobEntry(job, work, owner=owner, tag=tag, now=self._clock())
         live = LiveJob(entry, card, JobStream(job, self.cancel))
         live.tries = 1
@@ -105,14 +104,13 @@ class Loop:
         if self._scheduler.stage(card.id) is hall.Stage.READY and self._residents.get(card.id) is not None:
             return
         job = JobId(uuid4().hex)
-        submitted = self._submitted(job, card)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._loads[job] = (card.id, done)
+        submitted = self._submitted(job, card, None)
+        done = self._awaited.load(job, card.id)
         self._post(submitted)
         try:
             await done
         finally:
-            if self._loads.pop(job, None) is not None:
+            if self._awaited.forget(job):
                 self._post(hall.Withdrawn(job))
 
     async def unload(self, model: ModelId) -> None:
@@ -120,8 +118,7 @@ class Loop:
         self._check_open()
         if self._scheduler.stage(model) is None:
             return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unloads.setdefault(model, []).append(done)
+        done = self._awaited.unload(model)
         self._post(hall.Unload(model))
         await done
 
@@ -170,10 +167,7 @@ class Loop:
         error = ShuttingDown("the server was stopped before this was done", retry_after=10)
         for live in self._live:
             self._end(live, JobState.FAILED, error)
-        for _, done in self._loads.values():
-            _settle(done, error)
-        for model in list(self._unloads):
-            self._answer_unloads(model, error)
+        self._awaited.close(error)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -203,10 +197,22 @@ class Loop:
     def _post(self, event: SchedulerEvent) -> None:
         self._events.put_nowait(event)
 
-    def _submitted(self, job: JobId, card: ModelCard, *, owner: str = "", since: float | None = None) -> hall.Submitted:
-        need, pinned = self._provision.expected(card).total(), self._provision.is_pinned(card)
+    def _submitted(
+        self, job: JobId, card: ModelCard, work: Work | None, *, owner: str = "", since: float | None = None
+    ) -> hall.Submitted:
+        need = standing(card, self._provision.expected(card))
+        working = {} if card.kind is ModelKind.TEXT else self._provision.working(card, work)
         self._cards[card.id] = card
-        return hall.Submitted(job=job, model=card.id, need=need, owner=owner, pinned=pinned, since=since)
+        return hall.Submitted(
+            job=job,
+            model=card.id,
+            need=need,
+            working=working,
+            runtime=card.runtime or "",
+            owner=owner,
+            pinned=self._provision.is_pinned(card),
+            since=since,
+        )
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -216,7 +222,7 @@ class Loop:
     async def _run(self) -> None:
         while True:
             event = await self._events.get()
-            if isinstance(event, hall.Submitted) and event.job not in self._live and event.job not in self._loads:
+            if isinstance(event, hall.Submitted) and event.job not in self._live and event.job not in self._awaited:
                 # Cancelled before its turn came; it must not cause a load.
                 continue
             try:
@@ -234,9 +240,11 @@ class Loop:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self._limits.tick)
-            if self._live or self._loads:
+            busy = bool(self._live or self._awaited.loads)
+            if busy:
                 self._post(hall.Tick())
                 self._find_silent()
+            self._spare.look(self._clock(), busy=busy, loaded=self._scheduler.residents())
 
     def _find_silent(self) -> None:
         now = self._clock()
@@ -249,28 +257,22 @@ class Loop:
         """Do what an event means for those who wait for a model to come or to leave, and for a dead worker's jobs."""
         match event:
             case hall.Loaded(model=model):
-                for wanted, done in self._loads.values():
-                    if wanted == model:
-                        _settle(done)
+                self._awaited.came(model)
             case hall.Gone(model=model):
-                self._answer_unloads(model)
+                self._awaited.left(model)
                 if event.died:
                     self._bereave(model, event.how)
             case hall.LoadEnded(model=model):
-                self._answer_unloads(model)
+                self._awaited.left(model)
             case hall.Unload(model):
                 stage = self._scheduler.stage(model)
                 if stage in (hall.Stage.READY, hall.Stage.LOADING):
                     text = f"model {model!r} is in use and cannot be unloaded now"
-                    self._answer_unloads(model, ModelBusy(text, model=model, retry_after=5))
+                    self._awaited.left(model, ModelBusy(text, model=model, retry_after=5))
                 elif stage is None:
-                    self._answer_unloads(model)
+                    self._awaited.left(model)
             case _:
                 pass
-
-    def _answer_unloads(self, model: ModelId, error: ServerError | None = None) -> None:
-        for done in self._unloads.pop(model, []):
-            _settle(done, error)
 
     def _act(self, action: hall.Action) -> None:
         match action:
@@ -278,17 +280,19 @@ class Loop:
                 self._grant(job, model)
             case hall.Refuse(job, error):
                 self._refuse(job, from_data(error))
-            case hall.Load(model):
+            case hall.Load(model, into_spare):
                 for live in self._live.of(model, JobState.WAITING):
                     live.stream.push(Loading(model=model))
-                self._spawn(self._load(self._cards[model]), f"load {model}")
+                self._spawn(self._load(self._cards[model], into_spare=into_spare), f"load {model}")
             case hall.Evict(model):
                 self._spawn(self._evict(model), f"evict {model}")
+            case hall.Warm(number, runtime):
+                self._spawn(self._spare.start(number, runtime), "warm the spare")
+            case hall.Cool(number):
+                self._spawn(self._spare.end(number), "end the spare")
 
     def _grant(self, job: JobId, model: ModelId) -> None:
-        _, wanted = self._loads.pop(job, (model, None))
-        if wanted is not None:
-            _settle(wanted)
+        self._awaited.load_ended(job)
         live = self._live.get(job)
         if live is None:
             self._post(hall.Finished(job))
@@ -304,17 +308,16 @@ class Loop:
             self._end(live, JobState.FAILED, error)
 
     def _refuse(self, job: JobId, error: ServerError) -> None:
-        _, wanted = self._loads.pop(job, (None, None))
-        if wanted is not None:
-            _settle(wanted, error)
+        self._awaited.load_ended(job, error)
         live = self._live.get(job)
         if live is not None:
             logger.info("refused job=%s model=%s: %s", job, live.card.id, error)
             self._end(live, JobState.FAILED, error)
 
-    async def _load(self, card: ModelCard) -> None:
+    async def _load(self, card: ModelCard, *, into_spare: bool) -> None:
+        limit_s = self._limits.load
         try:
-            facts = await load_prepared(card, self._provision, self._residents, limit_s=self._limits.load)
+            facts = await load_prepared(card, self._provision, self._residents, limit_s=limit_s, use_spare=into_spare)
         except ServerError as error:
             self._post(hall.LoadEnded(model=card.id, error=error.to_data()))
         except Exception:
@@ -323,7 +326,7 @@ class Loop:
             self._post(hall.LoadEnded(model=card.id, error=reason.to_data()))
         else:
             self._provision.learn(card, facts.footprint)
-            self._post(hall.Loaded(model=card.id, slots=facts.slots, held=facts.footprint.total()))
+            self._post(hall.Loaded(model=card.id, slots=facts.slots, held=standing(card, facts.footprint)))
             self._residents.watch(card.id)
 
     async def _evict(self, model: ModelId) -> None:
@@ -340,6 +343,10 @@ class Loop:
                 case JobEvent(event=event):
                     live.take(event)
                 case JobDone():
+                    if item.taken:
+                        self._provision.note_job(live.card, live.entry.work, item.taken)
+                    if item.held:
+                        self._post(hall.Grown(model=model, held=item.held))
                     self._post(hall.Finished(item.job))
                     self._end(live, JobState.CANCELLED if live.ending else JobState.DONE)
                 case JobFailed(error=error):
@@ -363,7 +370,11 @@ class Loop:
             elif live.may_try_again():
                 live.tries += 1
                 live.entry.wait_again()
-                self._post(self._submitted(live.id, live.card, owner=live.entry.owner, since=live.entry.arrived))
+                self._post(
+                    self._submitted(
+                        live.id, live.card, live.entry.work, owner=live.entry.owner, since=live.entry.arrived
+                    )
+                )
             else:
                 text = f"the worker of model {model!r} ended unexpectedly ({how}); the next request starts it again"
                 self._end(live, JobState.FAILED, WorkerDied(text, model=model, exit=how, retry_after=1))
@@ -382,19 +393,3 @@ class Loop:
 
     def _end(self, live: LiveJob, state: JobState, error: ServerError | None = None) -> None:
         self._live.end(live, state, self._clock(), error)
-
-
-def _settle(done: asyncio.Future[None], error: ServerError | None = None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
-
-
-def named(work: Work, model: ModelId, owner: str = "") -> Work:
-    """Return the work with its model's canonical name, and with its owner in the scope of what is computed for it."""
-    if owner and isinstance(work, ChatRequest | CompletionRequest):
-        return msgspec.structs.replace(work, model=model, scope=f"{owner}\n{work.scope}")
-    return msgspec.structs.replace(work, model=model)

@@ -11,19 +11,20 @@ from server.core.image import ImageRequest
 from server.core.jobs import CancelMode, JobId, Work
 from server.core.memory import MemoryBudget, PoolId
 from server.core.models import AdapterFacts, ModelCard, ModelId, ModelKind
-from server.core.pixels import PixelWork
+from server.core.pixels import MapRequest, PixelWork
 from server.core.text import AdapterScale
 from server.registry.built_in import PIXELS
 from server.registry.residents import ResidentView
 from server.service.adapters import AdapterScales
 from server.service.board import JobView
-from server.service.loop import Loop, named
+from server.service.live import named
+from server.service.loop import Loop
 from server.service.stream import JobStream
 from server.service.totals import TextTotals
 
 __all__ = ["JobStream", "JobView", "MemoryView", "ResidentView", "Service", "TextTotals"]
 
-LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT, ModelKind.UPSCALER)
+LOADABLE = (ModelKind.TEXT, ModelKind.CHECKPOINT, ModelKind.UPSCALER, ModelKind.ANNOTATOR)
 
 MachineRam = Callable[[], tuple[int, int]]
 """Returns total and free bytes of the machine's memory."""
@@ -155,7 +156,8 @@ class Service:
     def _card(self, work: Work) -> ModelCard:
         """Return the model that the work names, of the kind that can do it."""
         if isinstance(work, PixelWork):
-            return PIXELS if work.model == PIXELS.id else self._loadable(work.model, ModelKind.UPSCALER)
+            kind = ModelKind.ANNOTATOR if isinstance(work, MapRequest) else ModelKind.UPSCALER
+            return PIXELS if work.model == PIXELS.id else self._loadable(work.model, kind)
         return self._loadable(work.model, ModelKind.CHECKPOINT if isinstance(work, ImageRequest) else ModelKind.TEXT)
 
     def _resident(self, name: str) -> ModelId:

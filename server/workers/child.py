@@ -16,16 +16,29 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from server.core.errors import Broken, LoadFailed, OutOfMemory, ProtocolError, ServerError
 from server.core.jobs import CancelMode, JobFailed, Outcome
 from server.core.models import ModelCard, Runtime
-from server.engines import LOADERS
+from server.engines import LOADERS, WARMERS
 from server.engines.base import Engine, Loader
 from server.workers.link import Link, LinkClosed, SocketLink
 from server.workers.prefetch import prefetch
-from server.workers.protocol import PROTOCOL, Cancel, Down, Hello, Load, Loaded, LoadProgress, NotLoaded, Outcomes, Run
+from server.workers.protocol import (
+    PROTOCOL,
+    Cancel,
+    Down,
+    Hello,
+    Load,
+    Loaded,
+    LoadProgress,
+    NotLoaded,
+    Outcomes,
+    Run,
+    Warm,
+    Warmed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +55,17 @@ class Child:
     def main(self) -> None:
         """Load the model that the first message names and serve it until told to stop.
 
+        A spare worker is told to warm up before, and then waits for its model.
+
         Raises:
             LinkClosed: the parent has gone.
         """
         self._link.send(Hello(protocol=PROTOCOL, pid=os.getpid()))
         first = self._link.receive(wait=True)
+        if isinstance(first, Warm):
+            _warm(first.runtime)
+            self._link.send(Warmed(held=_resident_bytes()))
+            first = self._link.receive(wait=True)
         if not isinstance(first, Load):
             logger.info("the first message was no load but %s", type(first).__name__)
             return
@@ -130,9 +149,28 @@ class Child:
 def _loader(card: ModelCard) -> Loader:
     if card.runtime is None:
         raise LoadFailed(f"model {card.id!r} is not one that an engine can run", model=card.id)
-    module, name = LOADERS[card.runtime].split(":")
-    made: Loader = getattr(importlib.import_module(module), name)()
+    made: Loader = _named(LOADERS[card.runtime])()
     return made
+
+
+def _warm(runtime: Runtime) -> None:
+    if runtime in WARMERS:
+        _named(WARMERS[runtime])()
+
+
+def _named(place: str) -> Any:
+    """Return what stands at "module:name"."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _resident_bytes() -> int:
+    """Return the resident size of this process, 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _settle(parent: int) -> None:

@@ -1,4 +1,8 @@
-"""Messages as bytes: four bytes of length (big endian), then msgpack. Frames over 64 MiB are a protocol error."""
+"""Messages as bytes: four bytes of length (big endian), then msgpack. Frames over 1 GiB are a protocol error.
+
+A picture of 16384 x 16384 pixels that cannot be compressed fits. A reader holds only what has arrived, never what is
+announced; what one job may put into a frame is bounded where files are made.
+"""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -9,7 +13,7 @@ from server.core.errors import ProtocolError
 from server.workers.protocol import Down, Up
 
 LENGTH_BYTES = 4
-MAX_FRAME = 64 * 1024**2
+MAX_FRAME = 1024**3
 
 Message = TypeVar("Message", Down, Up)
 

@@ -7,13 +7,19 @@ import msgspec
 
 from server.core.errors import ErrorData
 from server.core.jobs import CancelMode, JobId, Outcome, Work
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LoadedFacts, LoadSettings, ModelCard, Runtime
 
 PROTOCOL = 1
 
 
+class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
+    """Import what the engine of this runtime needs, and wait for a model. May come before `Load`."""
+
+    runtime: Runtime
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
-    """Load this model. First message of a worker's life."""
+    """Load this model. First message of a worker's life, but for `Warm`."""
 
     card: ModelCard
     settings: LoadSettings
@@ -37,7 +43,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
     """Close the engine and end the process."""
 
 
-Down = Load | Run | Cancel | Stop
+Down = Warm | Load | Run | Cancel | Stop
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -45,6 +51,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
     protocol: int
     pid: int
+
+
+class Warmed(msgspec.Struct, frozen=True, kw_only=True, tag="warmed"):
+    """The libraries are there; the process holds so many bytes of RAM."""
+
+    held: int
 
 
 class LoadProgress(msgspec.Struct, frozen=True, kw_only=True, tag="load_progress"):
@@ -71,4 +83,4 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True, tag="outcomes"):
     items: list[Outcome]
 
 
-Up = Hello | LoadProgress | Loaded | NotLoaded | Outcomes
+Up = Hello | Warmed | LoadProgress | Loaded | NotLoaded | Outcomes

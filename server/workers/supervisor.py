@@ -1,4 +1,4 @@
-"""The parent's side of a worker: spawn, load, run, cancel, stop, reap.
+"""The parent's side of a worker: spawn, warm up, load, run, cancel, stop, reap.
 
 The ladder of stopping: message, grace time, SIGTERM, SIGKILL. A process that ends, for whatever reason, is told once.
 Sends never wait: what can be on the way to a child is bounded by its slots, since the hall grants no more jobs.
@@ -15,10 +15,11 @@ import sysconfig
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from server.core.errors import LoadFailed, ProtocolError, ServerError, from_data
 from server.core.jobs import CancelMode, JobId, Outcome, Work
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LoadedFacts, LoadSettings, ModelCard, Runtime
 from server.workers.framing import encode, from_child
 from server.workers.protocol import (
     PROTOCOL,
@@ -33,6 +34,8 @@ from server.workers.protocol import (
     Run,
     Stop,
     Up,
+    Warm,
+    Warmed,
 )
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ def child_environment(own: Mapping[str, str]) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         kept["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [own.get("PYTHONPATH")])])
+    # torch asks for large pages then: weights of 4 GB are a million small ones less to be cleared.
+    kept.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     return kept | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -89,7 +94,9 @@ class Worker:
         self._on_outcomes = on_outcomes
         self._on_exit: OnExit | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._warmed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._loaded: asyncio.Future[LoadedFacts] = asyncio.get_running_loop().create_future()
+        self._ended_loading = False
         self._gone = asyncio.Event()
         self._reaping: asyncio.Task[None] | None = None
 
@@ -126,9 +133,29 @@ class Worker:
         """Tell whether the process has not been reaped."""
         return not self._gone.is_set()
 
+    @property
+    def ended_loading(self) -> bool:
+        """Tell whether the process ended before it had said how its load ended."""
+        return self._ended_loading
+
     def tail(self) -> list[str]:
         """Return the last lines that the process wrote."""
         return list(self._tail)
+
+    async def warm(self, runtime: Runtime) -> int:
+        """Have the libraries of a runtime imported and return the bytes of RAM that the process then holds.
+
+        A load may be asked for meanwhile; it is done next.
+
+        Raises:
+            LoadFailed: the process ended.
+        """
+        self._send(Warm(runtime=runtime))
+        return await asyncio.shield(self._warmed)
+
+    def engage(self, name: str, *, on_outcomes: OnOutcomes) -> None:
+        """Give a worker that waits for a model to whoever has one: its name and its listener change."""
+        self.name, self._on_outcomes, self._on_exit = name, on_outcomes, None
 
     async def load(self, card: ModelCard, settings: LoadSettings) -> LoadedFacts:
         """Load the model; raise what the engine raised, or LoadFailed when the process ended."""
@@ -188,6 +215,9 @@ class Worker:
         match message:
             case Outcomes(items=items):
                 self._on_outcomes(items)
+            case Warmed(held=held):
+                if not self._warmed.done():
+                    self._warmed.set_result(held)
             case LoadProgress(fraction=fraction):
                 self.fraction = fraction
             case Loaded(facts=facts):
@@ -201,10 +231,12 @@ class Worker:
                     raise ProtocolError(f"the worker speaks version {protocol}, not {PROTOCOL}; restart the server")
 
     def _refuse(self, error: ServerError) -> None:
-        if not self._loaded.done():
-            self._loaded.set_exception(error)
-            # Nobody may be waiting for the load: its outcome must not be reported as never retrieved.
-            self._loaded.exception()
+        waited: tuple[asyncio.Future[Any], ...] = (self._warmed, self._loaded)
+        for future in waited:
+            if not future.done():
+                future.set_exception(error)
+                # Nobody may be waiting for it: its outcome must not be reported as never retrieved.
+                future.exception()
 
     async def _log(self, output: asyncio.StreamReader) -> None:
         rest = b""
@@ -240,6 +272,7 @@ class Worker:
         await _close(self._writer)
         await _close(listener)
         how = self._how()
+        self._ended_loading = not self._loaded.done()
         self._refuse(LoadFailed(f"the worker of model {self.name!r} ended while loading ({how})", model=self.name))
         self._gone.set()
         if self._on_exit is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -11,9 +11,11 @@ from server.core.errors import BadImage, ContextTooLong, InvalidValue, LoadFaile
 from server.core.jobs import CancelMode, JobId
 from server.core.text import (
     ChatRequest,
+    CompletionRequest,
     Message,
     Part,
     PicturePart,
+    PlacedPicture,
     SamplingParams,
     TextPart,
     Tokenized,
@@ -115,6 +117,34 @@ def test_an_answer_is_the_librarys_own(files: Files, engine: LlamaEngine) -> Non
     expected = greedy_tokens(files.model, files.projector, prompt, [CAT, DOG], count=24, context=context)
     vocabulary = engine._vocabulary
     assert answer(engine, request) == b"".join(map(vocabulary.piece, expected)).decode(errors="replace")
+
+
+def test_a_raw_prompt_with_pictures_is_answered_as_by_the_library(files: Files, engine: LlamaEngine) -> None:
+    texts = ("<|im_start|>user\nsee ", " and ", f" {QUESTION}<|im_end|>\n")
+    context = 2048 if files.projector.read_bytes().find(b"idefics3") >= 0 else 1024
+    expected = greedy_tokens(files.model, files.projector, MARK.join(texts), [CAT, DOG], count=24, context=context)
+    work = CompletionRequest(
+        model="tiny",
+        prompts=("the dog", "".join(texts)),
+        pictures=tuple(
+            PlacedPicture(prompt=1, at=len("".join(texts[: number + 1])), picture=PicturePart(file_of(image)))
+            for number, image in enumerate((CAT, DOG))
+        ),
+        sampling=FREE,
+    )
+    collected = ask(engine, work)
+    said = b"".join(map(engine._vocabulary.piece, expected)).decode(errors="replace")
+    assert collected.text("job", 1) == said
+    plain = ask(engine, CompletionRequest(model="tiny", prompts=("the dog",), sampling=FREE))
+    assert collected.text("job", 0) == plain.text("job")
+
+
+@pytest.mark.parametrize("options", [{"suffix": "x"}, {"echo": True, "logprobs": 1}])
+def test_what_raw_prompts_with_pictures_cannot_have(shared_engine: LlamaEngine, options: dict[str, Any]) -> None:
+    picture = PlacedPicture(prompt=0, at=0, picture=PicturePart(file_of(CAT), "here"))
+    with pytest.raises(Unsupported) as caught:
+        ask(shared_engine, CompletionRequest(model="tiny", prompts=("a",), pictures=(picture,), **options))
+    assert caught.value.fact("param") == "here"
 
 
 def test_pictures_matter_and_the_same_one_says_the_same(shared_engine: LlamaEngine) -> None:

@@ -1,7 +1,7 @@
 """A house without real models: cards of fake engines, a shelf, a provision, a running service over child processes."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import msgspec
 
 from server.core.errors import ServerError, UnknownModel
 from server.core.image import ImageReady
-from server.core.jobs import Event
-from server.core.memory import MIB, RAM, Footprint, MemoryBudget
-from server.core.models import ImageSettings, LoadSettings, ModelCard, ModelKind, Runtime, TextSettings
+from server.core.jobs import Event, Work
+from server.core.memory import MIB, RAM, Footprint, MemoryBudget, PoolId
+from server.core.models import ImageSettings, LoadSettings, ModelCard, ModelId, ModelKind, Runtime, TextSettings
 from server.core.text import TextDelta
 from server.engines.fake_model import FakeModel
+from server.registry.spare import SpareWish
 from server.service.limits import Limits
 from server.service.loop import Loop
 from server.service.scheduler import Scheduler
@@ -73,6 +74,9 @@ class FakeProvision:
     """Expects what the fake model's file claims, or what `expects` says (MiB by model); remembers what it is told."""
 
     expects: dict[str, int] = field(default_factory=dict)
+    works: dict[str, int] = field(default_factory=dict)
+    spares: SpareWish | None = None
+    jobs: dict[str, dict[PoolId, int]] = field(default_factory=dict)
     pinned: set[str] = field(default_factory=set)
     learned: dict[str, Footprint] = field(default_factory=dict)
     prepared: list[str] = field(default_factory=list)
@@ -94,6 +98,18 @@ class FakeProvision:
     def learn(self, card: ModelCard, footprint: Footprint) -> None:
         """Remember what it did hold."""
         self.learned[card.id] = footprint
+
+    def working(self, card: ModelCard, work: Work | None) -> dict[PoolId, int]:
+        """Return what `works` says that a job on the card takes (MiB by model)."""
+        return {RAM: self.works[card.id] * MIB} if card.id in self.works else {}
+
+    def note_job(self, card: ModelCard, work: Work, taken: Mapping[PoolId, int]) -> None:
+        """Remember what a job took."""
+        self.jobs[card.id] = dict(taken)
+
+    def spare(self, loaded: Collection[ModelId]) -> SpareWish | None:
+        """Return what `spares` says."""
+        return self.spares
 
     def is_pinned(self, card: ModelCard) -> bool:
         """Tell whether the card stays."""

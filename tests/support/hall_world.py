@@ -8,6 +8,7 @@ from server.core.memory import RAM, MemoryBudget, PoolId, add, vram
 from server.core.models import ModelId
 from server.service.decisions import (
     Action,
+    Cool,
     Evict,
     Finished,
     Gone,
@@ -17,9 +18,14 @@ from server.service.decisions import (
     LoadEnded,
     Refuse,
     SchedulerEvent,
+    SpareGone,
+    SpareReady,
+    SpareStarted,
+    SpareWanted,
     Submitted,
     Tick,
     Unload,
+    Warm,
     Withdrawn,
     Worn,
 )
@@ -41,6 +47,12 @@ class World:
         self.needs = {
             ModelId(f"m{k}"): {RAM: self.dice.randrange(1, 11), GPU: self.dice.randrange(0, 8)} for k in range(5)
         }
+        self.works = {
+            model: {RAM: self.dice.randrange(0, 3)} if self.dice.random() < 0.5 else {} for model in self.needs
+        }
+        self.working: dict[JobId, dict[PoolId, int]] = {}
+        self.for_whom: dict[ModelId, JobId] = {}
+        self.spares: dict[int, dict[PoolId, int]] = {}
         self.slots = {model: self.dice.randrange(1, 4) for model in self.needs}
         self.stage: dict[ModelId, str] = {}
         self.running: dict[JobId, ModelId] = {}
@@ -60,7 +72,12 @@ class World:
         self._count += 1
         job = JobId(f"j{self._count}")
         self.waiting[job] = (model, self.now)
-        self.feed(Submitted(job=job, model=model, need=self.needs[model], owner=owner))
+        self.working[job] = self.works.get(model, {})
+        runtime = "warmed" if model in list(self.needs)[:3] else ""
+        event = Submitted(
+            job=job, model=model, need=self.needs[model], working=self.working[job], runtime=runtime, owner=owner
+        )
+        self.feed(event)
 
     def next_event(self) -> SchedulerEvent:
         self.agenda.sort(key=lambda entry: entry[:2])
@@ -73,9 +90,18 @@ class World:
             return
         for action in self.scheduler.on(event, self.now):
             self.act(action)
-        assert self.scheduler.used() == add(self.needs[model] for model in self.stage)
+        assert self._positive(self.scheduler.used()) == self._positive(self.held())
         for pool, count in self.scheduler.used().items():
             assert count <= self.limits[pool], "over budget"
+
+    def held(self) -> dict[PoolId, int]:
+        """Return what models, their jobs and spares hold; a model that loads has its job's room, too."""
+        loading = (self.working[job] for model, job in self.for_whom.items() if self.stage.get(model) == "loading")
+        running = (self.working[job] for job in self.running)
+        return add([*(self.needs[model] for model in self.stage), *running, *loading, *self.spares.values()])
+
+    def _positive(self, held: dict[PoolId, int]) -> dict[PoolId, int]:
+        return {pool: count for pool, count in held.items() if count}
 
     def happens(self, event: SchedulerEvent) -> bool:
         """Let an event happen in the world; False when what it tells of is gone."""
@@ -98,7 +124,15 @@ class World:
                 del self.stage[model]
             case Gone(model=model):
                 self.gone(model)
+            case SpareReady() | SpareGone():
+                return self._happens_to_spare(event)
         return True
+
+    def _happens_to_spare(self, event: SpareReady | SpareGone) -> bool:
+        there = event.number in self.spares  # else a model has taken it
+        if isinstance(event, SpareGone):
+            self.spares.pop(event.number, None)
+        return there
 
     def gone(self, model: ModelId) -> None:
         del self.stage[model]
@@ -124,15 +158,32 @@ class World:
                 del self.waiting[job]
                 self.errors[job] = error.code
                 self.end(job)
-            case Load(model):
+            case Load(model, into_spare):
                 assert model not in self.stage, "no load of a model that is there"
                 self.stage[model] = "loading"
+                self.for_whom[model] = next(job for job, (wanted, _) in self.waiting.items() if wanted == model)
+                if into_spare:
+                    assert len(self.spares) == 1, "the spare is there"
+                    self.spares.clear()
                 self.after(self.dice.random() * 2, self.outcome_of_load(model))
             case Evict(model):
                 assert self.stage[model] == "ready"
                 assert model not in self.running.values(), "no eviction of a busy model"
                 self.stage[model] = "leaving"
                 self.after(self.dice.random(), Gone(model=model))
+            case Warm() | Cool():
+                self._act_on_spare(action)
+
+    def _act_on_spare(self, action: Warm | Cool) -> None:
+        match action:
+            case Warm(number, _):
+                assert not self.spares, "one spare at a time"
+                self.spares[number] = {RAM: 2}
+                self.after(self.dice.random(), SpareStarted(number))
+                self.after(1 + self.dice.random(), SpareReady(number=number, held={RAM: 2}))
+            case Cool(number):
+                assert number in self.spares
+                self.after(self.dice.random(), SpareGone(number=number))
 
     def outcome_of_load(self, model: ModelId) -> SchedulerEvent:
         if self.faults and self.dice.random() < 0.1:
@@ -144,6 +195,10 @@ class World:
             ready = [model for model, stage in self.stage.items() if stage == "ready"]
             if ready:
                 self.feed(Gone(model=self.dice.choice(ready), died=True))
+        if self.dice.random() < 0.1:
+            self.feed(SpareWanted(runtime="warmed", need={RAM: 2}))
+        if self.faults and self.spares and self.dice.random() < 0.01:
+            self.feed(SpareGone(number=next(iter(self.spares)), died=True))
         if self.dice.random() < 0.05 and self.waiting:
             self.feed(Withdrawn(self.dice.choice(list(self.waiting))))
         if self.dice.random() < 0.02:

@@ -159,3 +159,18 @@ def write_diffusers_folder(folder: Path) -> Path:
     (folder / "unet" / "config.json").write_text(json.dumps({"in_channels": 4, "cross_attention_dim": 768}))
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def write_flux_folder(folder: Path) -> Path:
+    """Write a Flux model as a folder of the diffusers library, with next to no weights."""
+    index: dict[str, object] = {"_class_name": "FluxPipeline", "scheduler": ["diffusers", "X"]}
+    names = {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+    for number, (part, name) in enumerate((names | {"text_encoder_2": "model"}).items()):
+        count = (32, 8, 4, 2)[number]
+        write_safetensors_header(folder / part / f"{name}.safetensors", {"x.weight": ("BF16", (count,))})
+        index[part] = ["some", "Class"]
+    config = {"in_channels": 64, "joint_attention_dim": 4096, "guidance_embeds": True}
+    heads = {"num_attention_heads": 24, "attention_head_dim": 128}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config | heads))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder

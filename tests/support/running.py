@@ -28,7 +28,8 @@ def hearth_environment(state: Path, extra: Mapping[str, str] = NOTHING) -> dict[
     """Return the environment for the command: ours without what would configure it, with a state folder of its own."""
     private = ("HEARTH_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(private)}
-    return kept | {"HEARTH_STATE_DIR": str(state), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | dict(extra)
+    own = {"HEARTH_STATE_DIR": str(state), "HEARTH_STARTER": "never", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return kept | own | dict(extra)
 
 
 def hearth(*arguments: str, folder: Path, extra: Mapping[str, str] = NOTHING) -> subprocess.CompletedProcess[str]:

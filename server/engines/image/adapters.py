@@ -13,17 +13,19 @@ from torch import nn
 from server.core.errors import LoadFailed
 from server.core.image import LoraRef
 from server.engines.image.loaded import Checkpoint
-from server.engines.image.lora import Layer, layers, read_groups
+from server.engines.image.lora import Layer, Layers, layers, read_groups
 from server.engines.image.lora_kinds import change
 
 Key = tuple[str, int, float, float]
 
+Groups = dict[str, dict[str, torch.Tensor]]
+
 
 class Adapters:
-    """Owns the changes that LoRAs make to one checkpoint."""
+    """Owns the changes that LoRAs make to one model: a checkpoint, or layers by the names that files give them."""
 
-    def __init__(self, checkpoint: Checkpoint, *, allow_pickle: bool) -> None:
-        self._layers = layers(checkpoint)
+    def __init__(self, checkpoint: Checkpoint | Layers, *, allow_pickle: bool) -> None:
+        self._layers = layers(checkpoint) if isinstance(checkpoint, Checkpoint) else checkpoint
         self._allow_pickle = allow_pickle
         self._originals: dict[nn.Parameter, torch.Tensor] = {}
         self._merged: tuple[Key, ...] = ()
@@ -44,6 +46,11 @@ class Adapters:
         """Return what is merged into the text encoders, for keys of what they gave."""
         return tuple(key for key in self._merged if key[2] != 0.0)
 
+    @property
+    def held(self) -> int:
+        """Bytes of RAM of the originals that wait to be put back."""
+        return sum(original.numel() * original.element_size() for original in self._originals.values())
+
     def clear(self) -> None:
         """Put all original weights back."""
         for parameter, original in self._originals.items():
@@ -52,9 +59,13 @@ class Adapters:
         self._merged = ()
         self._notes = ()
 
+    def groups(self, path: Path) -> Groups:
+        """Return the tensors of a LoRA file by layer and last name; LoadFailed when it cannot be used."""
+        return read_groups(path, allow_pickle=self._allow_pickle)
+
     def _merge(self, ref: LoraRef) -> list[str]:
         try:
-            groups = read_groups(Path(ref.path), allow_pickle=self._allow_pickle)
+            groups = self.groups(Path(ref.path))
         except LoadFailed as error:
             return [f"LoRA {ref.name!r} was left out: {error.message}"]
         known = {name: group for name, group in groups.items() if name in self._layers}

@@ -13,12 +13,13 @@ import torch
 from server.core.errors import InvalidValue, LoadFailed, Unsupported
 from server.core.image import Denoise, ImageRequest, Size
 from server.core.image_memory import asked_offload
-from server.core.jobs import Event, Work
-from server.core.memory import Footprint
+from server.core.jobs import Event, JobDone, JobId, Work
+from server.core.memory import RAM, Footprint, PoolId, add
 from server.core.models import ImageSettings, LoadedFacts, LoadSettings, ModelCard
-from server.engines.base import JobControl, OneAtATime, Report
+from server.engines.base import Engine, JobControl, OneAtATime, Report
 from server.engines.image import checkpoint, denoise, files, placement, prediction
 from server.engines.image.adapters import Adapters
+from server.engines.image.annotators.shelf import Annotators
 from server.engines.image.attention import settle
 from server.engines.image.clip.tokenizer import load_tokenizer
 from server.engines.image.companions import Build, Companions, extra_bytes
@@ -31,9 +32,11 @@ from server.engines.image.headroom import Room, available_bytes, fitting_offload
 from server.engines.image.hires import UPSCALERS
 from server.engines.image.hypernetworks import Hypernetworks
 from server.engines.image.loaded import Checkpoint
+from server.engines.image.meter import Meter
 from server.engines.image.offload import HOME
 from server.engines.image.parts import Parts
 from server.engines.image.picture_job import PictureJob
+from server.engines.image.pipelines.choice import is_for_pipelines
 from server.engines.image.preview import Previews
 from server.engines.image.prompts import Prompter
 from server.engines.image.request_checks import check_init
@@ -72,12 +75,17 @@ NUMBERS = (
 class DiffusionLoader:
     """Loads checkpoints: single files, and folders in the layout of the diffusers library."""
 
-    def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> "DiffusionEngine":
+    def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> Engine:
         """Load the model; raise LoadFailed or OutOfMemory."""
         if not isinstance(settings, ImageSettings):
             raise LoadFailed(f"model {card.id!r} makes pictures, but it came with settings for text", model=card.id)
         if settings.threads > 0:
             torch.set_num_threads(settings.threads)
+        if is_for_pipelines(Path(card.files[0])):
+            # Imported here, for it brings in libraries that our own loop does without and that take seconds to load.
+            from server.engines.image.pipelines.engine import load as load_pipeline
+
+            return load_pipeline(card, settings, report)
         begun, base = time.perf_counter(), placement.process_bytes()
         asked = asked_offload(settings, card.image.family if card.image else "")
         place = placement.choose(settings, asked or "none")
@@ -139,6 +147,7 @@ class DiffusionEngine(OneAtATime):
         place = room.placement
         self._placement = place
         self._room = room
+        self._meter = Meter(place)
         self._parts: Parts | None = _parts(loaded, room, previews, allow_pickle=allow_pickle)
         self.facts = LoadedFacts(
             slots=1,
@@ -179,12 +188,25 @@ class DiffusionEngine(OneAtATime):
         if self._parts is None or not isinstance(work, ImageRequest):
             raise Unsupported.of("model", "this engine is closed or was asked for text")
         self._room.check(self._needed(work), available_bytes(self._placement.device))
+        self._meter.begin(self._held().get(self._placement.pool, 0))
         with placement.memory_errors(self._placement):
             chosen = None if work.vae == self._vae_source else work.vae
             with with_vae(self._parts, chosen, allow_pickle=self._allow_pickle) as parts:
                 others = Companions(own=parts, source=self._source, build=self._build, has_own_vae=chosen is not None)
                 with others.lent() as companions:
                     yield from PictureJob(parts, work, control, companions).events()
+
+    def done(self, job: JobId) -> JobDone:
+        """Return the end of a job with what it took and what it has left behind."""
+        return JobDone(job, taken=self._meter.end(), held=self._held())
+
+    def _held(self) -> dict[PoolId, int]:
+        """Return what the model holds between jobs, by pool: its own, and what the last job may share with the next."""
+        resident = self.facts.footprint.resident
+        if self._parts is None:
+            return dict(resident)
+        kept = {self._placement.pool: self._parts.control.shelf.held}
+        return add([resident, kept, {RAM: self._parts.adapters.held}])
 
     def _needed(self, work: ImageRequest) -> int:
         """Return the most bytes that a request takes at once."""
@@ -272,6 +294,7 @@ def _parts(loaded: Checkpoint, room: Room, previews: Previews, *, allow_pickle: 
             eyes=Eyes(place, allow_pickle=allow_pickle),
             placement=place,
             alphas=loaded.alphas_cumprod,
+            annotators=Annotators(place, allow_pickle=allow_pickle),
         ),
         previews=previews,
         inputs=loaded.picture_inputs,

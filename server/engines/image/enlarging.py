@@ -19,14 +19,11 @@ from PIL import Image
 
 from server.core.errors import InvalidValue
 from server.core.image import Size
-from server.engines.input_pictures import MOST_PIXELS
+from server.core.models import LARGEST_RESULT
 
 MAX_ROUNDS = 3
 
 LANCZOS = Image.Resampling.LANCZOS
-
-MOST_BETWEEN = 2 * MOST_PIXELS
-"""Pixels of what a pass makes, before it is brought to the size asked for."""
 
 Pixels = tuple[int, int]
 """Width and height."""
@@ -113,11 +110,15 @@ def passes(size: Pixels, factor: float, enlarger: Enlarger) -> list[Pixels]:
     return begins
 
 
-def check_growth(size: Pixels, factor: float, enlarger: Enlarger) -> None:
-    """Raise InvalidValue when a picture would become too large, at the end or on the way."""
-    goal = wanted(size, factor)
-    between = [enlarger.size_after(one, factor) for one in passes(size, factor, enlarger)]
-    if goal[0] * goal[1] > MOST_PIXELS or any(width * height > MOST_BETWEEN for width, height in between):
+def largest(size: Pixels, factor: float, enlarger: Enlarger) -> int:
+    """Return the pixels of the largest picture that comes up, at the end or on the way. Pure."""
+    made = [enlarger.size_after(one, factor) for one in passes(size, factor, enlarger)]
+    return max(width * height for width, height in (wanted(size, factor), *made))
+
+
+def check_growth(size: Pixels, factor: float, enlarger: Enlarger, most: int = LARGEST_RESULT) -> None:
+    """Raise InvalidValue when a picture would have more than `most` pixels, at the end or on the way."""
+    if largest(size, factor, enlarger) > most:
         message = f"a picture of {size[0]}x{size[1]} pixels times {factor:g} is larger than what is made here"
         raise InvalidValue.of("factor", message)
 

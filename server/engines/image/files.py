@@ -16,7 +16,7 @@ from server.core.errors import InvalidValue
 from server.core.image import FileFormat
 
 PNG = FileFormat()
-MOST_BYTES = 62 * 1024 * 1024
+MOST_BYTES = 1000 * 1024 * 1024
 """Of all files of one finished picture: what fits in a message from a worker, with what else is in it."""
 
 LONGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}

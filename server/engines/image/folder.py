@@ -96,7 +96,7 @@ def _schedule(config: Json) -> tuple[Prediction, torch.Tensor]:
 def _unet(path: Path, config: Json, dtype: torch.dtype, sources: Sources) -> UNet2DConditionModel:
     model = _from_config(UNet2DConditionModel, layout.public(config), "unet")
     families.picture_inputs(model.config.in_channels)
-    with _opened(path, "diffusion_pytorch_model", sources) as tensors:
+    with opened(path, "diffusion_pytorch_model", sources) as tensors:
         fill(model, "UNet", _converted(tensors, dtype))
     skips.match_sizes(model)
     return model
@@ -105,7 +105,7 @@ def _unet(path: Path, config: Json, dtype: torch.dtype, sources: Sources) -> UNe
 def _vae(path: Path, config: Json, dtype: torch.dtype, sources: Sources) -> AutoencoderKL:
     layout.check_vae(config)
     model = _from_config(AutoencoderKL, layout.public(config), "vae")
-    with _opened(path, "diffusion_pytorch_model", sources) as tensors:
+    with opened(path, "diffusion_pytorch_model", sources) as tensors:
         fill(model, "VAE", ((layout.vae_name(name), tensor) for name, tensor in _converted(tensors, dtype)))
     return model
 
@@ -118,7 +118,7 @@ def _text(path: Path, family: Family, number: int, dtype: torch.dtype, sources: 
     except (TypeError, ValueError, KeyError) as error:
         raise LoadFailed(f"{path.name}/config.json describes no CLIP text encoder") from error
     projection, rest = [], []
-    with _opened(path, "model", sources) as tensors:
+    with opened(path, "model", sources) as tensors:
         for name, tensor in _converted(tensors, dtype):
             if name == "text_projection.weight":
                 projection.append(("weight", tensor))
@@ -154,7 +154,7 @@ class _Many:
 
 
 @contextmanager
-def _opened(path: Path, stem: str, sources: Sources) -> Iterator[Tensors]:
+def opened(path: Path, stem: str, sources: Sources) -> Iterator[Tensors]:
     """Open the weights of one part: one file, or the parts that an index names; half precision if that is all."""
     with ExitStack() as stack:
         openings = [open_tensors(each, allow_pickle=sources.allow_pickle) for each in weight_files(path, stem)]

@@ -11,6 +11,7 @@ from server.core.image_memory import PIXELS, Offload, Workload, choose_offload, 
 from server.core.memory import RAM, Footprint, PoolId, readable
 from server.engines.image.loaded import Checkpoint
 from server.engines.image.placement import Placement, process_bytes
+from server.engines.meminfo import meminfo
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -106,14 +107,14 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return _meminfo("MemAvailable") if device.type == "cpu" else None
+    return meminfo("MemAvailable", MEMINFO) if device.type == "cpu" else None
 
 
 def total_bytes(device: torch.device) -> int | None:
     """Return the memory of a device, None where nobody tells."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    return _meminfo("MemTotal") if device.type == "cpu" else None
+    return meminfo("MemTotal", MEMINFO) if device.type == "cpu" else None
 
 
 def weights_of(loaded: Checkpoint) -> tuple[int, ...]:
@@ -138,11 +139,3 @@ def _resident(loaded: Checkpoint, placement: Placement, base: int) -> dict[PoolI
 def _seat(loaded: Checkpoint, offload: Offload) -> int:
     """Return what weights take beside the resident ones while they visit the device."""
     return 0 if offload == "none" else seated_bytes(weights_of(loaded), offload)
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = MEMINFO.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -10,7 +11,18 @@ from server.core.errors import InvalidValue
 from server.core.image import HiresPass, Size, UpscalerRef
 from server.engines.image.enlarging import PIXEL_FILTERS, Enlarger, enlarged_by, filter_named
 from server.engines.image.pictures import from_image, to_image
-from server.engines.image.vae import Vae
+
+
+class Reader(Protocol):
+    """Reads latents [C, h, w] and writes them, as `vae.Vae` does."""
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return the picture [3, H, W], about -1 ... 1, on the CPU."""
+        ...
+
+    def encode(self, picture: torch.Tensor, noise: torch.Generator | None) -> torch.Tensor:
+        """Return the latent of a picture."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,11 +59,11 @@ def no_files(wanted: UpscalerRef) -> Enlarger:
 def upscaled(
     latents: torch.Tensor,
     hires: HiresPass,
-    vae: Vae,
+    vae: Reader,
     between: Between,
     lend: Lend = no_files,
     *,
-    encoder: Vae | None = None,
+    encoder: Reader | None = None,
 ) -> torch.Tensor:
     """Return latents [batch, C, h, w] at the size of the second pass, scaled and then cut to `hires.size`.
 

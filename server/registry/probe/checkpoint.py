@@ -8,6 +8,7 @@ them into single files.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from server.core.families import GUIDED, family_of_file, file_width
 from server.core.models import ImageFacts
 from server.registry.probe.base import BrokenModel, NotMine
 from server.registry.probe.safetensors import Tensor
@@ -48,15 +49,16 @@ def probe_checkpoint(tensors: Tensors) -> ImageFacts:
         bytes_unet=sum(tensor.size for tensor in unet.values()),
         bytes_vae=_bytes(tensors, VAE),
         bytes_text_encoder=_bytes(tensors, TEXT_ENCODERS),
+        token_width=file_width({name: tensor.shape for name, tensor in unet.items()}),
+        distilled=GUIDED in unet,
     )
 
 
 def family(tensors: Tensors, unet: Tensors) -> str:
     """Return the family, empty when none is known; the encoders tell it, without them the UNet's structure does."""
-    if "x_embedder.proj.weight" in unet and any(name.startswith("joint_blocks.") for name in unet):
-        return "sd3"
-    if any(name.startswith("double_blocks.") for name in unet):
-        return "flux"
+    later = family_of_file(unet)
+    if later:
+        return later
     if "input_blocks.0.0.weight" not in unet:
         return ""
     if "conditioner.embedders.1.model.ln_final.weight" in tensors:
@@ -91,7 +93,7 @@ def _family_of_unet(unet: Tensors) -> str:
 
 def _bare(tensors: Tensors) -> Tensors:
     """Accept a UNet without prefix, as newer families are published; name what else it may be."""
-    if any(name.startswith("double_blocks.") for name in tensors) or "input_blocks.0.0.weight" in tensors:
+    if "input_blocks.0.0.weight" in tensors or family_of_file(tensors):
         return tensors
     if "down_blocks.0.resnets.0.conv1.weight" in tensors and "conv_in.weight" in tensors:
         raise BrokenModel(

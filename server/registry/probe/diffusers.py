@@ -3,6 +3,7 @@
 Only the small JSON files and the headers of weights are read. Pickled weights are never looked at in such folders.
 """
 
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from server.core.families import family_of_pipeline, token_width
 from server.core.models import ImageFacts, ModelKind, Runtime
 from server.registry.probe.base import BrokenModel, Finding
 from server.registry.probe.checkpoint import UNET_INPUTS, precision_of
@@ -20,6 +22,16 @@ INDEX = "model_index.json"
 LARGEST_JSON = 16 * 1024 * 1024
 
 PARTS = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
+
+BODIES = ("transformer", "unet", "unconditional_transformer")
+"""Parts that remove noise in later families."""
+
+ENCODERS = ("text_encoder", "vision_language_encoder")
+
+NOT_FOR_PICTURES = re.compile(
+    r"Video|Audio|Speech|Music|2V|V2|Img2Img|Inpaint|Fill|Edit|ControlNet|Upscale|SuperRes|Layered|Wan|LTX|Mochi|Allegro|Cosmos"
+)
+"""In names of pipelines that make no pictures from prompts alone."""
 
 
 def probe_folder(index: Path) -> Finding:
@@ -32,7 +44,7 @@ def probe_folder(index: Path) -> Finding:
     named = _json(index)
     parts = [part for part in PARTS if _is_named(named, part)]
     if "unet" not in parts or "vae" not in parts:
-        raise BrokenModel(f"the folder holds a {named.get('_class_name', 'model')}, which is not served")
+        return _of_transformers(folder, named)
     unet = _json(folder / "unet" / "config.json")
     sizes = {part: _weights(folder / part) for part in parts}
     texts = sum(size for part, (size, _) in sizes.items() if part.startswith("text_encoder"))
@@ -54,6 +66,41 @@ def probe_folder(index: Path) -> Finding:
     )
 
 
+def _of_transformers(folder: Path, named: Mapping[str, Any]) -> Finding:
+    """Return what a folder of a later family holds; whether diffusers can run it is known once it is loaded."""
+    pipeline = named.get("_class_name")
+    if not isinstance(pipeline, str) or NOT_FOR_PICTURES.search(pipeline):
+        raise BrokenModel(f"the folder holds a {pipeline or 'model'}, which is not served")
+    bodies = [part for part in BODIES if _is_named(named, part)]
+    vaes = [part for part in ("vae", "vqgan", "movq") if _is_named(named, part)]
+    if not bodies or not vaes:
+        raise BrokenModel(f"the folder holds a {pipeline}, which is not served")
+    texts = [part for part in named if part.startswith(ENCODERS) and _is_named(named, part)]
+    body, vae, text = (_bytes(folder, group) for group in (bodies, vaes, texts))
+    config = _json(folder / bodies[0] / "config.json")
+    family = family_of_pipeline(pipeline)
+    return Finding(
+        kind=ModelKind.CHECKPOINT,
+        runtime=Runtime.DIFFUSION,
+        architecture=family,
+        image=ImageFacts(
+            family=family,
+            in_channels=_number(config, "in_channels", 16),
+            context_width=_number(config, "joint_attention_dim", 0),
+            dtype=_weights(folder / bodies[0])[1],
+            bytes_unet=body,
+            bytes_vae=vae,
+            bytes_text_encoder=text,
+            token_width=token_width(config),
+            distilled=config.get("guidance_embeds") is True or pipeline == "Flux2Pipeline",
+        ),
+    )
+
+
+def _bytes(folder: Path, parts: Iterable[str]) -> int:
+    return sum(_weights(folder / part)[0] for part in parts)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of one part, the half precision ones only if there are no others."""
     found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
@@ -72,7 +119,8 @@ def _weights(folder: Path) -> tuple[int, str]:
     """Return the bytes of one part and the type that most of them have."""
     files = weight_files(folder)
     if not files:
-        raise BrokenModel(f"the {PARTS[folder.name]} has no weights: {folder.name}/ holds no safetensors file")
+        shown = PARTS.get(folder.name, folder.name.replace("_", " "))
+        raise BrokenModel(f"the {shown} has no weights: {folder.name}/ holds no safetensors file")
     tensors: list[Tensor] = []
     for path in files:
         with open_regular(path) as (file, status):

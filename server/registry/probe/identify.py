@@ -10,7 +10,7 @@ from server.core.models import ModelKind, Runtime
 from server.registry.probe.base import BrokenModel, Finding, NotMine
 from server.registry.probe.checkpoint import UNET_INPUTS, probe_checkpoint
 from server.registry.probe.diffusers import INDEX, probe_folder
-from server.registry.probe.ggml import ADAPTER, MAGICS, probe_ggml
+from server.registry.probe.ggml import is_ggml, probe_ggml
 from server.registry.probe.gguf import MAGIC
 from server.registry.probe.parts import HOMES, embedding_shape, lora_family, recognise
 from server.registry.probe.picture import SIGNATURE, identify_picture
@@ -20,7 +20,11 @@ from server.registry.probe.text import probe_gguf
 
 PICKLE_REFUSED = "pickle files are refused; set [image] allow_pickle = true"
 
-RUNTIMES = {ModelKind.CHECKPOINT: Runtime.DIFFUSION, ModelKind.UPSCALER: Runtime.UPSCALER}
+RUNTIMES = {
+    ModelKind.CHECKPOINT: Runtime.DIFFUSION,
+    ModelKind.UPSCALER: Runtime.UPSCALER,
+    ModelKind.ANNOTATOR: Runtime.ANNOTATOR,
+}
 """Which engine runs a file of tensors that is a model by itself."""
 
 OLD_HASH_AT = 0x100000
@@ -58,8 +62,8 @@ def _with_old_hash(finding: Finding, sample: bytes) -> Finding:
 
 
 def _text(file: BinaryIO, size: int, head: bytes, path: Path) -> Finding:
-    if head[:4] in MAGICS or head[:4] == ADAPTER:
-        return probe_ggml(head)
+    if is_ggml(head):
+        return probe_ggml(file, size, head, path)
     if head[:4] != MAGIC and path.suffix.lower() == ".gguf":
         raise BrokenModel(_not_gguf(head))
     return probe_gguf(file, size)

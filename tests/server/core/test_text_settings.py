@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.core.models import Adapter, TextSettings
-from server.core.text_settings import MOST_ADAPTERS, kv_types, problems
+from server.core.text_settings import CHAT_FORMS, MOST_ADAPTERS, kv_types, problems
 from server.registry.footprint import KV_BYTES
 
 
@@ -56,6 +56,10 @@ def test_settings_that_make_sense(fields: dict[str, Any]) -> None:
         ("rope_frequency_base", {"rope_frequency_base": -1.0}),
         ("rope_frequency_scale", {"rope_frequency_scale": inf}),
         ("yarn_original_context", {"yarn_original_context": -5}),
+        ("norm_epsilon", {"norm_epsilon": -1e-6}),
+        ("norm_epsilon", {"norm_epsilon": 1.0}),
+        ("norm_epsilon", {"norm_epsilon": nan}),
+        ("chat_template", {"chat_template": "vikuna"}),
         ("loras", {"loras": ("a", Adapter(name="a"))}),
         ("loras", {"loras": ("",)}),
         ("loras", {"loras": (Adapter(name="a", scale=nan),)}),
@@ -70,6 +74,11 @@ def test_a_half_of_the_cache_has_its_own_type_or_that_of_both() -> None:
     assert kv_types(TextSettings(kv_type="q8_0")) == ("q8_0", "q8_0")
     assert kv_types(TextSettings(kv_type="q8_0", kv_type_v="f16")) == ("q8_0", "f16")
     assert kv_types(TextSettings(kv_type_k="q4_0")) == ("q4_0", "f16")
+
+
+@pytest.mark.parametrize("form", ["", *CHAT_FORMS, "mine.jinja", "folder/mine"])
+def test_forms_and_files_may_be_named(form: str) -> None:
+    assert list(problems(TextSettings(chat_template=form))) == []
 
 
 def test_every_type_has_a_size() -> None:

@@ -46,7 +46,8 @@ def test_its_script_writes_no_markup() -> None:
 
 
 def test_its_script_asks_only_routes_of_the_house() -> None:
-    assert set(re.findall(r'fetch\("([^"]+)"', page.FILE.read_text())) == {"/health", "/hearth/v1/models"}
+    asked = set(re.findall(r'fetch\("([^"]+)"', page.FILE.read_text()))
+    assert asked == {"/health", "/hearth/v1/models", "/v1/chat/completions", "/sdapi/v1/txt2img"}
 
 
 def test_a_host_cannot_put_markup_in() -> None:

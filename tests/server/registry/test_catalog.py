@@ -80,6 +80,9 @@ def test_every_folder_of_a1111_has_its_kind_in_any_case(models):
         write_safetensors_header(models / upscaler / f"{upscaler}.safetensors", typed({"conv.weight": (2, 8)}))
     write_safetensors_header(models / "VAE-approx" / "p.safetensors", typed({"conv1.weight": (2, 8)}))
     write_safetensors_header(models / "hypernetworks" / "h.safetensors", typed({"768.0.weight": (2, 8)}))
+    write_safetensors_header(models / "annotators" / "n.safetensors", typed({"block1.weight": (2, 8)}))
+    downloads = models.parent / "extensions" / "sd-webui-controlnet" / "annotator" / "downloads"
+    write_safetensors_header(downloads / "net" / "d.safetensors", typed({"block1.weight": (2, 8)}))
     write_gguf(models / "text" / "t.gguf")
     write_gguf(models / "LLM" / "deep" / "u.gguf")
     write_gguf(models / "root.gguf")
@@ -104,6 +107,7 @@ def test_every_folder_of_a1111_has_its_kind_in_any_case(models):
             "RealESRGAN.safetensors",
             "SwinIR.safetensors",
         ],
+        ModelKind.ANNOTATOR: ["n.safetensors", "net/d.safetensors"],
         ModelKind.PREVIEW: ["p.safetensors"],
     }
     assert [card for card in found.cards() if card.broken] == []

@@ -94,6 +94,12 @@ def test_without_a_gpu_text_is_all_in_ram():
     assert set(footprint.working) == {RAM}
 
 
+def test_a_model_that_is_converted_takes_what_its_weights_become():
+    settings = TextSettings()
+    old = estimate(text_card(structs.replace(LLAMA_7B, container="ggjt v1", weights=6 * GIB)), settings, [])
+    assert old == estimate(text_card(size=6 * GIB), settings, [])
+
+
 def test_layers_on_a_gpu_take_their_share_of_weights_and_cache():
     every = estimate(text_card(), TextSettings(slots=1), [CPU, GPU])
     assert every.resident == {RAM: TEXT_PROCESS, vram(0): 6 * GIB + GPU_CONTEXT}
@@ -236,3 +242,14 @@ def test_the_built_in_worker_is_small_wherever_models_run():
     found = estimate(upscaler_card(0, Runtime.PIXELS), ImageSettings(), [CPU, GPU])
     assert found.resident.keys() == {RAM}
     assert found.resident[RAM] < 128 * MIB
+
+
+def test_a_transformer_needs_its_weights_and_room_by_its_width():
+    """Flux: 12 billion weights of 3072 channels, in bfloat16; a picture of 1024 x 1024 takes two or three GiB more."""
+    facts = ImageFacts(family="flux", dtype="BF16", token_width=3072, bytes_unet=24 * GIB, bytes_text_encoder=9 * GIB)
+    card = msgspec.structs.replace(image_card(), image=facts)
+    found = estimate(card, ImageSettings(dtype="bfloat16"), [CPU])
+    assert 33 * GIB < found.resident[RAM] < 34 * GIB
+    assert 2 * GIB < found.working[RAM] < 5 * GIB
+    wide = msgspec.structs.replace(card, image=msgspec.structs.replace(facts, token_width=6144))
+    assert estimate(wide, ImageSettings(dtype="bfloat16"), [CPU]).working[RAM] > found.working[RAM]

@@ -24,6 +24,12 @@ def gguf(size: int = 300_000, **kv) -> bytes:
     return header + (pattern * (data // 32 + 1))[:data]
 
 
+def projector(*, sees: bool = True) -> bytes:
+    values = {"general.architecture": "clip", "clip.has_vision_encoder": sees, "clip.projector_type": "mlp"}
+    header, data = gguf_bytes(values, {"mm.0.weight": ((64, 64), F16)})
+    return header + bytes(data)
+
+
 def safetensors(shapes) -> bytes:
     header, data = safetensors_header(typed(shapes))
     return header + bytes(data)
@@ -119,6 +125,50 @@ def test_all_parts_appear_together(tmp_path):
 
 def flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_a_model_comes_with_its_projector_and_the_catalog_joins_them(tmp_path):
+    sees = projector()
+    files = {"a-7B-Q4_K_M.gguf": gguf(), "a-7B-Q8_0.gguf": gguf(x=1), "mmproj-F16.gguf": sees}
+    with FakeHub(files) as hub:
+        done = get(hub, tmp_path)
+        with FakeHub({"b-Q4_0.gguf": gguf(x=2)}, repo="org/b") as other:
+            get(other, tmp_path, "org/b")
+        assert get(hub, tmp_path).fresh == ()
+        assert visible(tmp_path) == ["text/a-7B-Q4_K_M.gguf", "text/b-Q4_0.gguf", "text/mmproj-a-7b-F16.gguf"]
+    assert {path.name for path in done.fresh} == {"a-7B-Q4_K_M.gguf", "mmproj-a-7b-F16.gguf"}
+    cards = Catalog([tmp_path], hashes=HashCache()).scan()
+    projectors = {card.stem: Path(card.projector).name for card in cards if card.kind is ModelKind.TEXT}
+    assert projectors == {"a-7B-Q4_K_M": "mmproj-a-7b-F16.gguf", "b-Q4_0": ""}
+
+
+@pytest.mark.parametrize("options", [{"projector": False}, {"kind": ModelKind.LORA}])
+def test_a_projector_that_is_not_wanted_is_not_fetched(tmp_path, options):
+    with FakeHub({"a-Q4_0.gguf": gguf(), "mmproj-F16.gguf": projector()}) as hub:
+        if "kind" in options:
+            with pytest.raises(CannotServe):
+                get(hub, tmp_path, **options)
+        else:
+            get(hub, tmp_path, **options)
+        assert not [path for method, path, *_ in hub.seen if method == "GET" and "mmproj" in path]
+
+
+def test_a_projector_alone_is_fetched_by_its_name(tmp_path):
+    with FakeHub({"a-Q4_0.gguf": gguf(), "mmproj-a-F16.gguf": projector()}) as hub:
+        get(hub, tmp_path, "org/repo:mmproj-a-F16.gguf")
+    assert visible(tmp_path) == ["text/mmproj-a-F16.gguf"]
+
+
+@pytest.mark.parametrize("case", ["for sounds", "another file is there"])
+def test_a_projector_that_cannot_be_put_up_is_told_and_the_model_comes_without(tmp_path, case):
+    if case == "another file is there":
+        (tmp_path / "text").mkdir()
+        (tmp_path / "text" / "mmproj-a-F16.gguf").write_bytes(b"mine")
+    with FakeHub({"a-Q4_0.gguf": gguf(), "mmproj-F16.gguf": projector(sees=case != "for sounds")}) as hub:
+        done = get(hub, tmp_path)
+    assert [path.name for path in done.files] == ["a-Q4_0.gguf"]
+    assert "without its projector" in done.notes[0]
+    assert not [path for path in (tmp_path / PARTIALS).iterdir() if path.suffix == ".gguf"]
 
 
 @pytest.mark.parametrize("large", [True, False], ids=["sha256", "git blob"])

@@ -3,7 +3,17 @@
 import pytest
 
 from server.core.errors import CannotServe, InvalidValue, Unsupported
-from server.registry.hub_choice import QUANT_BITS, RemoteFile, Wanted, choose, parse_name, quant_of
+from server.registry.hub_choice import (
+    QUANT_BITS,
+    RemoteFile,
+    Wanted,
+    choose,
+    choose_projector,
+    parse_name,
+    projector_name,
+    quant_of,
+)
+from server.registry.projectors import base_name
 
 
 def files(*paths):
@@ -92,6 +102,40 @@ def test_a_named_quantisation_is_taken_in_any_case_and_a_missing_one_tells_what_
 
 def test_projectors_are_not_chosen():
     assert chosen("", "mmproj-model-f16.gguf", "a.Q8_0.gguf") == ["a.Q8_0.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("model", "beside", "projector"),
+    [
+        ("gemma-3-4b-it-Q4_K_M.gguf", ("mmproj-F16.gguf", "mmproj-BF16.gguf", "mmproj-F32.gguf"), "mmproj-F16.gguf"),
+        ("a-Q4_0.gguf", ("mmproj-b-F16.gguf",), None),
+        ("a-7b-Q4_0.gguf", ("mmproj-a-7b-Q8_0.gguf", "mmproj-F16.gguf"), "mmproj-a-7b-Q8_0.gguf"),
+        ("a-7b-Q4_0.gguf", ("mmproj-a-2b-F16.gguf", "mmproj-a-F16.gguf"), "mmproj-a-F16.gguf"),
+        ("a-7b-Q4_0.gguf", ("a-7b-mmproj-f16.gguf",), "a-7b-mmproj-f16.gguf"),
+        ("big/a-Q4_0.gguf", ("mmproj-F32.gguf", "big/mmproj-F32.gguf"), "big/mmproj-F32.gguf"),
+        ("a-Q4_0-00001-of-00002.gguf", ("mmproj-a-F16.gguf",), "mmproj-a-F16.gguf"),
+        ("a-Q4_0.gguf", ("a.imatrix.gguf", "mmproj.safetensors"), None),
+        ("mmproj-a-F16.gguf", ("mmproj-a-F32.gguf",), None),
+        ("a.safetensors", ("mmproj-a-F16.gguf",), None),
+    ],
+)
+def test_the_projector_that_goes_with_a_model(model, beside, projector):
+    found = choose_projector(RemoteFile(path=model), [RemoteFile(path=path) for path in (model, *beside)])
+    assert (found and found.path) == projector
+
+
+@pytest.mark.parametrize(
+    ("projector", "model", "name"),
+    [
+        ("mmproj-F16.gguf", "gemma-3-4b-it-Q4_K_M", "mmproj-gemma-3-4b-it-F16.gguf"),
+        ("x/mmproj-model-f16.gguf", "A-7B-Q4_0", "mmproj-a-7b-F16.gguf"),
+        ("mmproj-a.gguf", "a-7b-Q4_0-00001-of-00002", "mmproj-a-7b.gguf"),
+        ("a-7b-mmproj-Q8_0.gguf", "a-7b-Q4_0", "a-7b-mmproj-Q8_0.gguf"),
+    ],
+)
+def test_a_projector_is_named_like_its_model(projector, model, name):
+    assert projector_name(RemoteFile(path=projector), model) == name
+    assert base_name(name.removesuffix(".gguf")) == base_name(model)
 
 
 def test_all_parts_come_in_order_and_missing_ones_are_told():

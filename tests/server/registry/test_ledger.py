@@ -7,11 +7,13 @@ import msgspec
 import pytest
 
 from server.core.errors import LoadFailed
+from server.core.image import Size
 from server.core.memory import GIB, RAM, DeviceProfile, Footprint, vram
-from server.core.models import Adapter, ImageSettings, ModelCard, ModelId, ModelKind, TextFacts, TextSettings
+from server.core.models import Adapter, ImageSettings, ModelCard, ModelId, ModelKind, Runtime, TextFacts, TextSettings
 from server.registry.footprint import draft_cache_bytes, estimate, kv_cache_bytes
 from server.registry.hashes import HashCache
 from server.registry.ledger import Ledger
+from tests.support.builders import chat, image
 
 CPU = DeviceProfile(id="cpu", backend="cpu", name="", total=32 * GIB, pool=RAM)
 TEXT = ModelCard(
@@ -79,6 +81,17 @@ def test_a_draft_is_found_by_its_name_or_its_file(tmp_path):
             drafted(wrong)
     with pytest.raises(LoadFailed, match="draft_tokens"):
         drafted("small", draft_tokens=0)
+
+
+def test_a_draft_of_2023_must_have_been_converted(tmp_path):
+    made = tmp_path / "small.gguf"
+    facts = msgspec.structs.replace(text_card("small").text, container="ggjt v3")
+    small = msgspec.structs.replace(text_card("small"), text=facts, converted=str(made))
+    own = ledger(text=TextSettings(draft="small"), draft_for=lambda _: small)
+    with pytest.raises(LoadFailed, match="2023"):
+        own.settings(TEXT)
+    made.write_bytes(b"GGUF")
+    assert own.settings(TEXT).draft == str(made)
 
 
 def test_a_draft_counts_with_its_cache(tmp_path):
@@ -174,3 +187,30 @@ def test_an_upscaler_has_no_vae(tmp_path):
     upscaler = msgspec.structs.replace(IMAGE, kind=ModelKind.UPSCALER)
     found = ledger(vae_for=lambda card: "/v", image=ImageSettings(vae="/x", device="cpu"))
     assert found.settings(upscaler) == ImageSettings(device="cpu")
+
+
+def test_what_a_job_takes_is_estimated_then_measured_then_remembered(tmp_path):
+    book = {"jobs_file": tmp_path / "jobs.json", "limits": {RAM: 20 * GIB}}
+    own, usual, large = ledger(**book), image(), msgspec.structs.replace(image(), size=Size(2048, 2048))
+    assert own.working(IMAGE, None) == own.expected(IMAGE).working
+    assert own.working(IMAGE, large)[RAM] > own.working(IMAGE, usual)[RAM]
+    own.note_job(IMAGE, large, {RAM: GIB})
+    assert own.working(IMAGE, large)[RAM] == pytest.approx(GIB, rel=0.1)
+    assert own.working(IMAGE, usual)[RAM] == ledger().working(IMAGE, usual)[RAM]
+    smaller = ledger(**{**book, "limits": {RAM: 10 * GIB}})
+    assert smaller.working(IMAGE, large) == own.working(IMAGE, large), "in RAM the limit changes nothing of it"
+    own.note_job(TEXT, chat("a"), {RAM: 1})
+    assert own.working(TEXT, chat("a")) == own.expected(TEXT).working
+
+
+def test_a_spare_is_wished_for_while_a_checkpoint_is_not_loaded():
+    ready = msgspec.structs.replace(IMAGE, runtime=Runtime.DIFFUSION)
+    broken = msgspec.structs.replace(ready, id=ModelId("other"), broken="cut short")
+    own = ledger(checkpoints=lambda: (broken, ready))
+    wish = own.spare(())
+    assert wish is not None
+    assert wish.runtime is Runtime.DIFFUSION
+    assert wish.need[RAM] > 0
+    assert own.spare((IMAGE.id,)) is None
+    assert ledger().spare(()) is None
+    assert ledger(checkpoints=lambda: (ready,), image=ImageSettings(warm=False)).spare(()) is None

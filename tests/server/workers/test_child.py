@@ -10,7 +10,7 @@ import pytest
 from server.core.errors import BadRequest, Broken, InvalidValue, LoadFailed, OutOfMemory, ProtocolError
 from server.core.jobs import CancelMode, JobDone, JobId, Outcome, Work
 from server.core.memory import Footprint
-from server.core.models import ImageSettings, LoadedFacts, ModelCard, TextSettings
+from server.core.models import ImageSettings, LoadedFacts, ModelCard, Runtime, TextSettings
 from server.core.text import TextDelta, TextStarted
 from server.workers import child as child_module
 from server.workers.child import Child
@@ -28,6 +28,8 @@ from server.workers.protocol import (
     Run,
     Stop,
     Up,
+    Warm,
+    Warmed,
 )
 from tests.support.builders import card, chat, endless, image
 from tests.support.fakes import image_model, text_model
@@ -67,6 +69,21 @@ def test_its_first_words(tmp_path: Path) -> None:
     assert all(isinstance(message, LoadProgress) for message in progress)
     assert isinstance(loaded, Loaded)
     assert loaded.facts.slots == 3
+
+
+def test_a_spare_warms_up_and_then_takes_a_model(tmp_path: Path) -> None:
+    link = run(Warm(runtime=Runtime.FAKE_IMAGE), load(image_model(tmp_path)), Stop())
+    hello, warmed, *_, loaded = link.up
+    assert isinstance(hello, Hello)
+    assert isinstance(warmed, Warmed)
+    assert warmed.held > 0
+    assert isinstance(loaded, Loaded)
+
+
+def test_a_spare_whose_libraries_are_broken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(child_module.WARMERS, Runtime.FAKE_IMAGE, "server.engines.no_such_module:warm")
+    with pytest.raises(ModuleNotFoundError):
+        run(Warm(runtime=Runtime.FAKE_IMAGE), Stop())
 
 
 def test_it_serves_jobs_until_it_is_told_to_stop(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from server.core.errors import LoadFailed, OutOfMemory, ProtocolError
 from server.core.jobs import CancelMode, JobDone, JobEvent, JobFailed, JobId, Outcome
-from server.core.models import ModelCard, TextSettings
+from server.core.models import ModelCard, Runtime, TextSettings
 from server.core.text import TextDelta
 from server.workers import supervisor
 from server.workers.framing import encode
@@ -92,6 +92,31 @@ async def test_a_life_without_trouble(tmp_path: Path) -> None:
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "a b c"
     await worker.stop()
     assert not worker.alive
+
+
+@asynchronous
+async def test_a_spare_is_warmed_and_engaged_later(tmp_path: Path) -> None:
+    ear = Ear()
+    worker = await Worker.spawn("spare", on_outcomes=Ear())
+    warming = asyncio.create_task(worker.warm(Runtime.FAKE_IMAGE))
+    await asyncio.sleep(0)
+    worker.engage("w", on_outcomes=ear)
+    assert (await worker.load(text_model(tmp_path), TextSettings())).slots > 0
+    assert await warming > 0
+    worker.run(JOB, chat("a"))
+    await ear.until(JobDone)
+    await worker.stop()
+    assert (worker.name, worker.ended_loading) == ("w", False)
+
+
+@asynchronous
+async def test_a_spare_that_ends_while_it_warms_up_tells_both_who_wait() -> None:
+    worker = await Worker.spawn("spare", on_outcomes=Ear())
+    worker.kill()
+    with pytest.raises(LoadFailed):
+        await worker.warm(Runtime.FAKE_IMAGE)
+    await worker.stop()
+    assert worker.ended_loading
 
 
 @asynchronous

@@ -9,6 +9,7 @@ from PIL import Image
 
 from server.core.errors import InvalidValue
 from server.core.image import ControlUnit, ImageRequest, Size
+from server.engines.image.annotators.shelf import Annotators
 from server.engines.image.beginnings import Encoding, entry_of
 from server.engines.image.control.eyes import Eyes
 from server.engines.image.control.hints import Hint, hint_of, region_of
@@ -43,6 +44,7 @@ class Control:
     eyes: Eyes
     placement: Placement
     alphas: torch.Tensor
+    annotators: Annotators
 
     def begin(self, request: ImageRequest, encode: Encode) -> "Controls":
         """Load the models of a job's units and make their maps. `encode` tells how pictures become latents.
@@ -66,7 +68,7 @@ class Control:
         if unit.preprocessing.module == PICTURE or unit.more_images:
             told = f"the control model {unit.name!r} follows a map, and neither several pictures nor what one shows"
             raise InvalidValue.of("control", told)
-        return hint_of(unit, request)
+        return hint_of(unit, request, self.annotators.draw)
 
     def _watching(self, unit: ControlUnit, adapter: IpAdapter, request: ImageRequest) -> list[Watching]:
         """Return the unit ready to act; none when its weight is 0."""

@@ -10,7 +10,7 @@ from server.core.image import ControlUnit, ImageRequest, Preprocessing, Size
 from server.engines.image.control.sources import PARAM, WHITE, Source, source_of
 from server.engines.image.pictures import png
 from server.engines.image.preprocess.fitting import fitted, perfect_resolution
-from server.engines.image.preprocess.modules import INPAINTING, map_of, shown
+from server.engines.image.preprocess.modules import INPAINTING, Module, map_of, shown
 from server.engines.image.preprocess.resampling import Pixels, resized
 from server.engines.input_pictures import decoded, flattened
 
@@ -54,15 +54,15 @@ class Hint:
         return png(shown(self.at(size)))
 
 
-def hint_of(unit: ControlUnit, request: ImageRequest) -> Hint:
-    """Decode and preprocess a unit's picture.
+def hint_of(unit: ControlUnit, request: ImageRequest, by_network: Module | None = None) -> Hint:
+    """Decode and preprocess a unit's picture; `by_network` draws for modules that need one.
 
     Raises:
         BadImage: a file is no picture.
     """
     source = source_of(unit, request)
     asked = _perfect(source, request.size) if unit.pixel_perfect else source.preprocessing
-    return Hint(source, map_of(source.pixels, source.mask, asked))
+    return Hint(source, map_of(source.pixels, source.mask, asked, by_network))
 
 
 def region_of(unit: ControlUnit, size: Size) -> torch.Tensor | None:

@@ -14,6 +14,7 @@ from server.engines.image.attention import settle
 from server.engines.image.control.ip_adapter import IpAdapter
 from server.engines.image.control.networks import Network, build, opened, size_of
 from server.engines.image.placement import Placement, release
+from server.engines.meminfo import meminfo
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +86,7 @@ def free_bytes(place: Placement) -> int | None:
         return int(torch.cuda.mem_get_info(place.device)[0])
     if place.offload == "none" and place.pool != RAM:
         return None
-    try:
-        lines = MEMORY.read_text().splitlines()
-    except OSError:
-        return None
-    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(available[0]) * 1024 if available else None
+    return meminfo("MemAvailable", MEMORY)
 
 
 def _key(unit: ControlUnit) -> Key:

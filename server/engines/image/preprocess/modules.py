@@ -50,6 +50,7 @@ LEAST_TILE = 1.1
 SQUARE = 64
 
 Module = Callable[[Pixels, Preprocessing], Pixels]
+"""Draws the map of a picture of one size."""
 
 
 def _as_it_is(pixels: Pixels, _: Preprocessing) -> Pixels:
@@ -117,7 +118,7 @@ MODULES: Mapping[str, Module] = MappingProxyType(
 
 def check(asked: Preprocessing) -> None:
     """Raise InvalidValue for what no module does."""
-    if asked.module not in MODULES:
+    if asked.module not in MODULES and not asked.file:
         raise InvalidValue.of("module", f"no module is called {asked.module!r}; known are {', '.join(MODULES)}")
     if not SMALLEST <= asked.resolution <= LARGEST:
         raise InvalidValue.of("resolution", f"the resolution is {SMALLEST} ... {LARGEST} pixels")
@@ -129,14 +130,19 @@ def check(asked: Preprocessing) -> None:
         raise InvalidValue.of("threshold_a", "gamma is above 0 and at most 16")
 
 
-def map_of(pixels: Pixels, mask: NDArray[np.uint8] | None, asked: Preprocessing) -> Pixels:
-    """Return the map of a picture [height, width, 3].
+def map_of(
+    pixels: Pixels, mask: NDArray[np.uint8] | None, asked: Preprocessing, by_network: Module | None = None
+) -> Pixels:
+    """Return the map of a picture [height, width, 3]; `by_network` draws for the modules that are none of `MODULES`.
 
     Inpainting modules give the mask [height, width] as a fourth channel; without one nothing is open.
     """
     if asked.module not in OWN_SIZE:
         pixels = to_short_side(pixels, asked.resolution)
-    made = MODULES[asked.module](pixels, asked)
+    draw = MODULES.get(asked.module, by_network)
+    if draw is None:
+        raise InvalidValue.of("module", f"the module {asked.module!r} needs a network")
+    made = draw(pixels, asked)
     if asked.module not in INPAINTING:
         return made
     open_ = np.zeros(made.shape[:2], dtype=np.uint8) if mask is None else mask

@@ -34,10 +34,11 @@ def images_of(work: MapRequest | PoseRequest) -> list[Image.Image]:
     """
     if isinstance(work, PoseRequest):
         return [pose.drawn(data) for data in work.poses]
-    return list(_maps(work))
+    return list(maps(work))
 
 
-def _maps(work: MapRequest) -> Iterator[Image.Image]:
+def maps(work: MapRequest, by_network: modules.Module | None = None) -> Iterator[Image.Image]:
+    """Yield the map of each picture; raise as `images_of`."""
     masks = work.masks or (None,) * len(work.pictures)
     for picture, mask in zip(work.pictures, masks, strict=True):
         image = flattened(decoded(picture, "pictures"), WHITE)
@@ -46,4 +47,4 @@ def _maps(work: MapRequest) -> Iterator[Image.Image]:
         if mask is not None:
             plane = flattened(decoded(mask, "masks"), WHITE).getchannel(0)
             marked = np.asarray(plane if plane.size == image.size else plane.resize(image.size))
-        yield modules.shown(modules.map_of(np.asarray(image), marked, work.preprocessing))
+        yield modules.shown(modules.map_of(np.asarray(image), marked, work.preprocessing, by_network))

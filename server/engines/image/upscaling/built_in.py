@@ -8,7 +8,7 @@ from server.core.errors import InvalidValue, Unsupported
 from server.core.image import ImageFinished, ImageStarted, StepDone
 from server.core.jobs import Event, Work
 from server.core.memory import MIB, RAM, Footprint
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LARGEST_RESULT, ImageSettings, LoadedFacts, LoadSettings, ModelCard
 from server.core.pixels import (
     FrameRequest,
     GridRequest,
@@ -39,14 +39,15 @@ class PixelsLoader:
     def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> "PixelsEngine":
         """Return the engine."""
         report(1.0)
-        return PixelsEngine()
+        return PixelsEngine(settings.largest_result if isinstance(settings, ImageSettings) else LARGEST_RESULT)
 
 
 class PixelsEngine(OneAtATime):
-    """Works on pictures that come with each request."""
+    """Works on pictures that come with each request. `most` is how many pixels an enlarged one may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = LARGEST_RESULT) -> None:
         super().__init__()
+        self._most = most
         self.facts = LoadedFacts(slots=1, footprint=Footprint(resident={RAM: PROCESS}, working={RAM: WORKING}))
 
     def check(self, work: Work) -> None:
@@ -80,7 +81,7 @@ class PixelsEngine(OneAtATime):
         """Yield the events of one job."""
         match work:
             case UpscaleRequest():
-                yield from job.run(work, filter_named(work.kernel), control)
+                yield from job.run(work, filter_named(work.kernel), control, self._most)
                 return
             case GridRequest():
                 images = [grids.grid(work)]

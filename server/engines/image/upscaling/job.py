@@ -1,22 +1,31 @@
-"""One request for enlarging: picture after picture through one enlarger. Needs no torch by itself."""
+"""One request for enlarging: picture after picture through one enlarger. Needs no torch by itself.
+
+Pictures up to `MOST_PIXELS` are what a worker holds memory for; a larger one is made while the system has memory to
+spare for it.
+"""
 
 import math
 from collections.abc import Generator, Iterator
 
 from PIL import Image
 
-from server.core.errors import BadImage, InvalidValue
+from server.core.errors import BadImage, InvalidValue, OutOfMemory
 from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted, Size, StepDone
 from server.core.jobs import Event
+from server.core.models import LARGEST_RESULT
 from server.core.pixels import UpscaleRequest
 from server.engines.base import JobControl
 from server.engines.image import files
-from server.engines.image.enlarging import Enlarger, Pixels, check_growth, grown, passes
+from server.engines.image.enlarging import Enlarger, Pixels, check_growth, grown, largest, passes
 from server.engines.input_pictures import MOST_PIXELS, decoded
+from server.engines.meminfo import meminfo
 
 MOST_PICTURES = 256
 LARGEST_SIDE = 32_768
 LARGEST_FACTOR = 64.0
+
+BYTES_A_PIXEL = 24
+"""Of an enlarged picture: tiles, the whole, its file, and in the parent the file, its base64 and the answer."""
 
 
 def check(work: UpscaleRequest) -> None:
@@ -41,20 +50,23 @@ def check(work: UpscaleRequest) -> None:
 def check_size(size: Size) -> None:
     """Raise InvalidValue for a size that no picture may have."""
     sides = size.width, size.height
-    if min(sides) < 1 or max(sides) > LARGEST_SIDE or size.width * size.height > MOST_PIXELS:
+    if min(sides) < 1 or max(sides) > LARGEST_SIDE or size.width * size.height > LARGEST_RESULT:
         raise InvalidValue.of("size", f"{size.width}x{size.height} is no size that is made here")
 
 
-def run(work: UpscaleRequest, enlarger: Enlarger | None, control: JobControl) -> Iterator[Event]:
+def run(
+    work: UpscaleRequest, enlarger: Enlarger | None, control: JobControl, most: int = LARGEST_RESULT
+) -> Iterator[Event]:
     """Yield the events of the request; no enlarger leaves pictures at their size. Ends between pieces when asked to.
 
     Raises:
-        BadImage, InvalidValue: a picture is none, or what it would become is too large.
+        BadImage, InvalidValue: a picture is none, or what it would become has more than `most` pixels.
+        OutOfMemory: it would be larger than what memory is held for, and there is not enough to spare.
     """
     yield ImageStarted(passes=len(work.pictures), steps=1)
     for index, data in enumerate(work.pictures):
         control.take_skip()
-        image = yield from _enlarged(_source(data), work, enlarger, control, index)
+        image = yield from _enlarged(_source(data), work, enlarger, control, (index, most))
         if control.stopped:
             break
         if image is None:
@@ -77,13 +89,24 @@ def ready(index: int, image: Image.Image, form: FileFormat = files.PNG) -> Image
 
 
 def _enlarged(
-    image: Image.Image, work: UpscaleRequest, enlarger: Enlarger | None, control: JobControl, index: int
+    image: Image.Image,
+    work: UpscaleRequest,
+    enlarger: Enlarger | None,
+    control: JobControl,
+    place: tuple[int, int],
 ) -> Generator[Event, None, Image.Image | None]:
-    """Return the picture enlarged, None when it was skipped or the job stopped."""
+    """Return the picture enlarged, None when it was skipped or the job stopped.
+
+    `place` is its number and the most pixels that it may have.
+    """
+    index, most = place
     if enlarger is None:
         yield StepDone(pass_index=index, step=1, steps=1)
         return image
-    result = yield from _steps(image, _factor(image.size, work), enlarger, control, index)
+    factor = _factor(image.size, work)
+    check_growth(image.size, factor, enlarger, most)
+    check_room(largest(image.size, factor, enlarger), meminfo("MemAvailable"))
+    result = yield from _steps(image, factor, enlarger, control, index)
     return _cut(result, work.size) if result is not None and work.crop and work.size is not None else result
 
 
@@ -91,7 +114,6 @@ def _steps(
     image: Image.Image, factor: float, enlarger: Enlarger, control: JobControl, index: int
 ) -> Generator[Event, None, Image.Image | None]:
     begins = passes(image.size, factor, enlarger)
-    check_growth(image.size, factor, enlarger)
     steps = max(sum(enlarger.pieces(size) for size in begins), 1)
     growing = grown(image, factor, enlarger)
     done = 0
@@ -108,6 +130,14 @@ def _steps(
         if control.stopped or control.take_skip():
             growing.close()
             return None
+
+
+def check_room(pixels: int, free: int | None) -> None:
+    """Raise OutOfMemory for a picture that no memory is held for, when `free` bytes do not suffice. Pure."""
+    if pixels > MOST_PIXELS and free is not None and pixels * BYTES_A_PIXEL > free:
+        need, there = (value // 1024**2 for value in (pixels * BYTES_A_PIXEL, free))
+        text = f"a picture of {pixels} pixels takes about {need} MiB, and {there} MiB are free"
+        raise OutOfMemory(text, device="cpu")
 
 
 def _source(data: bytes) -> Image.Image:

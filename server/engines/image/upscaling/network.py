@@ -10,7 +10,7 @@ import torch
 from server.core.errors import LoadFailed, Unsupported
 from server.core.jobs import Event, Work
 from server.core.memory import MIB, RAM, Footprint
-from server.core.models import ImageSettings, LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LARGEST_RESULT, ImageSettings, LoadedFacts, LoadSettings, ModelCard
 from server.core.pixels import UpscaleRequest
 from server.engines.base import JobControl, OneAtATime, Report
 from server.engines.image import placement
@@ -43,14 +43,18 @@ class UpscalerLoader:
             enlarger_on(network, place, tile=0, overlap=0)
         report(1.0)
         logger.info("model=%s loaded in %.1f s on %s", card.id, time.perf_counter() - begun, place.device)
-        return UpscalerEngine(network, place, base=base)
+        return UpscalerEngine(network, place, base=base, most=settings.largest_result)
 
 
 class UpscalerEngine(OneAtATime):
-    """A loaded network. Owns it until `close`. `base` is the process's size before loading."""
+    """A loaded network. Owns it until `close`. `base` is the process's size before loading.
 
-    def __init__(self, network: Network, place: placement.Placement, *, base: int) -> None:
+    `most` is how many pixels an enlarged picture may have.
+    """
+
+    def __init__(self, network: Network, place: placement.Placement, *, base: int, most: int = LARGEST_RESULT) -> None:
         super().__init__()
+        self._most = most
         self._network: Network | None = network
         self._place = place
         dtype = next(network.module.parameters()).dtype
@@ -72,9 +76,8 @@ class UpscalerEngine(OneAtATime):
         if self._network is None or not isinstance(work, UpscaleRequest):
             raise Unsupported.of("model", "this engine is closed or was asked for something else")
         with placement.memory_errors(self._place):
-            yield from job.run(
-                work, enlarger_on(self._network, self._place, tile=work.tile, overlap=work.overlap), control
-            )
+            enlarger = enlarger_on(self._network, self._place, tile=work.tile, overlap=work.overlap)
+            yield from job.run(work, enlarger, control, self._most)
 
     def close(self) -> None:
         """Free the network."""

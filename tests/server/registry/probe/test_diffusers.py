@@ -6,9 +6,9 @@ import pytest
 
 from server.core.models import ModelKind, Runtime
 from server.registry.probe.base import BrokenModel
-from server.registry.probe.diffusers import probe_folder, weight_files
+from server.registry.probe.diffusers import PARTS, probe_folder, weight_files
 from server.registry.probe.identify import identify
-from tests.support.model_files import write_diffusers_folder, write_safetensors_header
+from tests.support.model_files import write_diffusers_folder, write_flux_folder, write_safetensors_header
 
 PAIR = ["transformers", "CLIPTextModel"]
 
@@ -83,3 +83,55 @@ def test_other_pipelines_and_damaged_weights_are_broken(folder):
     changed(folder, "model_index.json", unet=[None, None], _class_name="FluxPipeline")
     with pytest.raises(BrokenModel, match="FluxPipeline"):
         probe_folder(folder / "model_index.json")
+
+
+@pytest.fixture
+def flux(tmp_path):
+    return write_flux_folder(tmp_path / "flux")
+
+
+def test_later_families_are_told_by_their_pipeline(flux):
+    found = identify(flux / "model_index.json", ModelKind.CHECKPOINT, allow_pickle=False)
+    assert (found.kind, found.runtime, found.architecture) == (ModelKind.CHECKPOINT, Runtime.DIFFUSION, "flux")
+    facts = found.image
+    assert (facts.family, facts.in_channels, facts.context_width, facts.dtype) == ("flux", 64, 4096, "BF16")
+    assert (facts.bytes_unet, facts.bytes_vae, facts.bytes_text_encoder) == (64, 16, 8 + 4)
+    assert (facts.token_width, facts.distilled) == (3072, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts"),
+    [
+        ({"_class_name": "ZImagePipeline"}, ("z-image", True)),
+        ({"_class_name": "BrandNewPipeline"}, ("brand-new", True)),
+    ],
+)
+def test_pipelines_that_nobody_knows_yet_have_a_name(flux, fields, facts):
+    changed(flux, "model_index.json", **fields)
+    found = probe_folder(flux / "model_index.json").image
+    assert (found.family, found.distilled) == facts
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"_class_name": "WanPipeline"},
+        {"_class_name": "FluxFillPipeline"},
+        {"_class_name": "QwenImageEditPipeline"},
+        {"_class_name": "StableAudioPipeline"},
+        {"_class_name": ["pipeline.py", "Mine"]},
+        {"transformer": [None, None]},
+        {"vae": [None, None]},
+    ],
+)
+def test_pipelines_for_something_else_are_broken(flux, fields):
+    changed(flux, "model_index.json", **fields)
+    with pytest.raises(BrokenModel, match="not served"):
+        probe_folder(flux / "model_index.json")
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder_2"])
+def test_a_missing_part_of_a_later_family_is_named(flux, part):
+    next((flux / part).glob("*.safetensors")).unlink()
+    with pytest.raises(BrokenModel, match=f"{PARTS.get(part, part)} has no weights"):
+        probe_folder(flux / "model_index.json")

@@ -12,7 +12,6 @@ from server.core.models import ModelKind, Runtime
 from server.registry.probe.base import BrokenModel, NotMine
 from server.registry.probe.identify import PICKLE_REFUSED, identify
 from tests.support.model_files import lora, sd1, typed, write_gguf, write_safetensors_header
-from tests.support.shared import SHARED, needs_shared
 
 
 def ask(path, kind, *, allow_pickle=False):
@@ -133,20 +132,6 @@ def test_a_gguf_among_checkpoints_is_not_mine(tmp_path):
         ask(write_gguf(tmp_path / "x.safetensors"), ModelKind.CHECKPOINT)
 
 
-@pytest.mark.parametrize(
-    ("head", "name"), [(b"lmgg\0\0\0\0", "ggml file"), (b"fmgg\1\0\0\0", "ggmf v1"), (b"tjgg\3\0\0\0", "ggjt v3")]
-)
-def test_files_of_2023_are_recognised(tmp_path, head, name):
-    finding = ask(put(tmp_path / "x.bin", head + bytes(64)), ModelKind.TEXT)
-    assert name in finding.broken
-
-
-@pytest.mark.parametrize("head", [b"algg\1\0\0\0", b"fmgg\x64\0\0\0", b"PK\x03\x04    "])
-def test_other_bin_files_are_not_mine(tmp_path, head):
-    with pytest.raises(NotMine):
-        ask(put(tmp_path / "x.bin", head + bytes(64)), ModelKind.TEXT)
-
-
 def test_a_fifo_neither_hangs_nor_is_mine(tmp_path):
     os.mkfifo(tmp_path / "x.gguf")
     with pytest.raises(NotMine):
@@ -156,13 +141,6 @@ def test_a_fifo_neither_hangs_nor_is_mine(tmp_path):
 def test_a_file_that_is_gone_is_broken(tmp_path):
     with pytest.raises(BrokenModel, match="cannot be opened"):
         ask(tmp_path / "x.gguf", ModelKind.TEXT)
-
-
-@needs_shared
-@pytest.mark.golden
-@pytest.mark.parametrize("name", ["ggjt1-q4_0.bin", "ggmf1-q4_0.bin", "ggml-q4_0.bin", "ggjt3-q8_0.bin"])
-def test_real_files_of_2023_are_recognised(name):
-    assert "2023" in ask(SHARED / "golden" / "legacy-ggml" / name, ModelKind.TEXT).broken
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from server.core.errors import BadImage, InvalidValue
+from server.core.errors import BadImage, InvalidValue, OutOfMemory
 from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted, Size, StepDone
 from server.core.jobs import CancelMode, Event
 from server.core.pixels import BUILT_IN, UpscaleRequest
@@ -9,6 +9,7 @@ from server.engines.base import JobControl
 from server.engines.image import files
 from server.engines.image.enlarging import filter_named
 from server.engines.image.upscaling import job
+from server.engines.input_pictures import MOST_PIXELS
 from tests.server.engines.image.test_enlarging import Times
 from tests.support.picture_files import file_of, image_in
 
@@ -140,3 +141,19 @@ def test_a_quality_that_is_none() -> None:
     with pytest.raises(InvalidValue) as caught:
         job.check(request(file=FileFormat(kind="jpeg", quality=0)))
     assert caught.value.fact("param") == "quality"
+
+
+def test_a_picture_beyond_what_memory_is_held_for_needs_free_memory() -> None:
+    large = MOST_PIXELS + 1
+    job.check_room(MOST_PIXELS, 0)
+    job.check_room(large, None)
+    job.check_room(large, large * job.BYTES_A_PIXEL)
+    with pytest.raises(OutOfMemory, match="MiB are free"):
+        job.check_room(large, large * job.BYTES_A_PIXEL - 1)
+
+
+def test_the_most_pixels_are_what_was_set() -> None:
+    work = request(Image.new("RGB", (64, 64)), factor=2.0)
+    assert any(isinstance(event, ImageReady) for event in job.run(work, Times(2), JobControl(), 128 * 128))
+    with pytest.raises(InvalidValue, match="larger than what is made"):
+        list(job.run(work, Times(2), JobControl(), 128 * 128 - 1))
