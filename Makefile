@@ -1,14 +1,14 @@
-# Six words to run everything; `make help` lists them.
+# The words to run everything; `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 HEARTH_MODELS ?= models
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test test-all golden openapi bench clean
+.PHONY: help install serve check test test-all openapi bench train-starter eval-starter clean
 
 help: ## list the words
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,6 +38,14 @@ openapi: install ## write openapi/ anew from the code
 
 bench: install ## compare with bare llama.cpp; prints ratios with their spread
 	$(BIN)/python -m bench $(ARGS)
+
+train-starter: install ## train the starter models anew from their seeds (hours); what is interrupted goes on
+	$(BIN)/python -m training.chat train
+	$(BIN)/python -m training.image train
+
+eval-starter: install ## score the starter models on what they have not seen; writes their cards
+	$(BIN)/python -m training.chat eval
+	$(BIN)/python -m training.image eval
 
 clean: ## remove what was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -65,7 +65,7 @@ class ModelsConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_reranker: str = ""
     pinned: tuple[str, ...] = ()
     rescan_s: float = 5.0
-    starter: Starter = "auto"
+    starter: Starter = "never"
     converted_dir: str = ""
     aliases: dict[str, str] = {}
     settings: dict[str, dict[str, bool | int | float | str | list[Any]]] = {}

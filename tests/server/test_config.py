@@ -75,13 +75,13 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_when_the_starter_models_are_listed(tmp_path: Path) -> None:
-    assert read_config(write(tmp_path, ""), environment=HOME).models.starter == "auto"
-    file = write(tmp_path, '[models]\nstarter = "never"\n')
-    assert read_config(file, environment=HOME).models.starter == "never"
+    assert read_config(write(tmp_path, ""), environment=HOME).models.starter == "never"
+    file = write(tmp_path, '[models]\nstarter = "always"\n')
+    assert read_config(file, environment=HOME).models.starter == "always"
     environment = {"HEARTH_STARTER": "auto", **HOME}
     assert read_config(file, environment=environment).models.starter == "auto"
-    flags = {"models.starter": "always"}
-    assert read_config(file, environment=environment, flags=flags).models.starter == "always"
+    flags = {"models.starter": "never"}
+    assert read_config(file, environment=environment, flags=flags).models.starter == "never"
     with pytest.raises(ConfigError, match="starter"):
         read_config(file, environment={"HEARTH_STARTER": "often", **HOME})
 

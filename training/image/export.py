@@ -1,0 +1,83 @@
+"""Trained weights to the checkpoint that is shipped.
+
+Words that no caption has would be noise to the UNet: their rows of the table become that of "a", which says nothing, or
+that of the word they mean.
+"""
+
+from pathlib import Path
+
+import torch
+
+from server.engines.image.clip.tokenizer import load_tokenizer
+from server.engines.image.text_tower import bare_text_model
+from training.image.autoencoder import built_vae
+from training.image.data import lessons
+from training.image.network import Networks, write
+from training.image.train_unet import Painter
+
+FILLER = "a"
+
+MEANT = {
+    "crimson": "red",
+    "scarlet": "red",
+    "violet": "purple",
+    "grey": "gray",
+    "golden": "yellow",
+    "gold": "yellow",
+    "dark": "black",
+    "disk": "disc",
+    "ball": "circle",
+    "round": "circle",
+    "ring": "circle",
+    "box": "square",
+    "kitten": "cat",
+    "kitty": "cat",
+    "ship": "boat",
+    "sailboat": "boat",
+    "home": "house",
+    "cottage": "house",
+    "hut": "house",
+    "oak": "tree",
+    "sunshine": "sun",
+    "love": "heart",
+    "centre": "center",
+    "image": "picture",
+    "photo": "picture",
+    "painting": "picture",
+    "backdrop": "background",
+    "nighttime": "night",
+    "midnight": "night",
+    "enormous": "huge",
+    "giant": "huge",
+    "miniature": "tiny",
+}
+"""Words that training never sees, each with the word whose row it gets."""
+
+
+def settle_words(painter: Painter, seen: torch.Tensor) -> None:
+    """Give the rows of words that are not among the ids `seen` the row of what they mean, or the filler's."""
+    table = bare_text_model(painter.text.model).get_submodule("embeddings.token_embedding").get_parameter("weight")
+    tokenizer = load_tokenizer()
+    known = torch.zeros(len(table), dtype=torch.bool)
+    known[seen.long().unique()] = True
+    with torch.no_grad():
+        table[~known] = table[tokenizer.ids(FILLER)[0]].clone()
+        for word, meant in MEANT.items():
+            ids, row = tokenizer.ids(word), tokenizer.ids(meant)
+            if len(ids) == len(row) == 1 and not known[ids[0]]:
+                table[ids[0]] = table[row[0]].clone()
+
+
+def load_painter(path: Path) -> Painter:
+    """Return what `train_unet` saved."""
+    painter = Painter()
+    painter.load_state_dict(torch.load(path, weights_only=True))
+    return painter.requires_grad_(False)
+
+
+def export(unet: Path, vae: Path, out: Path) -> Path:
+    """Write the checkpoint of what `train_unet` and `train_decoder` saved, and return its path."""
+    painter, autoencoder = load_painter(unet), built_vae()
+    autoencoder.load_state_dict(torch.load(vae, weights_only=True))
+    settle_words(painter, lessons(6_000, seed=1).tokens)
+    return write(out, Networks(painter.unet, painter.text, autoencoder))
