@@ -23,6 +23,7 @@ from server.core.jobs import CancelMode, JobFailed, Outcome
 from server.core.models import ModelCard, Runtime
 from server.engines import LOADERS, WARMERS
 from server.engines.base import Engine, Loader
+from server.engines.meminfo import process_bytes
 from server.workers.link import Link, LinkClosed, SocketLink
 from server.workers.prefetch import prefetch
 from server.workers.protocol import (
@@ -64,7 +65,7 @@ class Child:
         first = self._link.receive(wait=True)
         if isinstance(first, Warm):
             _warm(first.runtime)
-            self._link.send(Warmed(held=_resident_bytes()))
+            self._link.send(Warmed(held=process_bytes()))
             first = self._link.receive(wait=True)
         if not isinstance(first, Load):
             logger.info("the first message was no load but %s", type(first).__name__)
@@ -162,15 +163,6 @@ def _named(place: str) -> Any:
     """Return what stands at "module:name"."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _resident_bytes() -> int:
-    """Return the resident size of this process, 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _settle(parent: int) -> None:

@@ -47,6 +47,7 @@ from server.engines.image.unet_call import UNetCall
 from server.engines.image.upscaling.lending import Lender
 from server.engines.image.vae import Vae
 from server.engines.image.vae_choice import with_room, with_vae
+from server.engines.meminfo import process_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class DiffusionLoader:
             from server.engines.image.pipelines.engine import load as load_pipeline
 
             return load_pipeline(card, settings, report)
-        begun, base = time.perf_counter(), placement.process_bytes()
+        begun, base = time.perf_counter(), process_bytes()
         asked = asked_offload(settings, card.image.family if card.image else "")
         place = placement.choose(settings, asked or "none")
         with placement.memory_errors(place):

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from server.core.image import Inpaint, Size
+from server.core.image import ImageReady, ImageRequest, Inpaint, Size
 from server.engines.image import masks
 from server.engines.image.colour_correction import corrected
+from server.engines.image.files import check_sent, held
 from server.engines.image.init_images import Source, Sources
 from server.engines.image.inpaint import Blend
+from server.engines.image.pictures import png
 from server.engines.image.resizing import put_back, resized
+from server.engines.image.seeds import picture_seeds
 from server.engines.image.soft_inpainting import mask_of_change
 
 
@@ -20,6 +23,27 @@ class Finished:
 
     image: Image.Image
     further: tuple[Image.Image, ...] = ()
+
+    def ready(self, request: ImageRequest, index: int) -> ImageReady:
+        """Return what is sent of picture `index` of a request.
+
+        Raises:
+            InvalidValue: if the files are more than a message holds.
+        """
+        seed, variation = picture_seeds(request.seeds, index)
+        as_png, as_other = held(self.image, request.file)
+        further = tuple(png(image) for image in self.further)
+        check_sent(self.image, (as_png, as_other, *further))
+        return ImageReady(
+            index=index,
+            seed=seed,
+            variation=variation,
+            png=as_png,
+            file=as_other,
+            width=self.image.width,
+            height=self.image.height,
+            further=further,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

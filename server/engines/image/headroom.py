@@ -10,8 +10,8 @@ from server.core.image import ImageRequest, Size
 from server.core.image_memory import PIXELS, Offload, Workload, choose_offload, decode_bytes, job_bytes, seated_bytes
 from server.core.memory import RAM, Footprint, PoolId, readable
 from server.engines.image.loaded import Checkpoint
-from server.engines.image.placement import Placement, process_bytes
-from server.engines.meminfo import meminfo
+from server.engines.image.placement import Placement
+from server.engines.meminfo import meminfo, process_bytes
 
 MEMINFO = Path("/proc/meminfo")
 

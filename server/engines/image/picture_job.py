@@ -32,7 +32,6 @@ from server.engines.image.companions import Companions, companions_of
 from server.engines.image.conditioning import Conditioning
 from server.engines.image.control.controls import Controls
 from server.engines.image.denoisers import Condition, Denoiser
-from server.engines.image.files import check_sent, held
 from server.engines.image.finishing import Finished
 from server.engines.image.guidance import Guidance, GuidanceScale, Prompts
 from server.engines.image.hires import upscaled
@@ -40,10 +39,10 @@ from server.engines.image.inpaint import Blend
 from server.engines.image.job_prompts import JobPrompts
 from server.engines.image.layouts.vae import LATENT_CHANNELS
 from server.engines.image.parts import Parts
-from server.engines.image.pictures import png, to_image
+from server.engines.image.pictures import to_image
 from server.engines.image.placement import visiting
 from server.engines.image.refining import Refining, Successor
-from server.engines.image.seeds import NoiseSource, picture_seeds
+from server.engines.image.seeds import NoiseSource
 from server.engines.image.sigma_table import SigmaTable
 from server.engines.image.tiling import wrapped
 
@@ -267,20 +266,7 @@ class PictureJob:
         done = Finished(self.controls.finished(to_image(self.parts.vae.decode(latent))))
         if self.begun is not None:
             done = self.begun.finishing.finished(done.image, latent, place)
-        seed, variation = picture_seeds(self.request.seeds, index)
-        as_png, as_other = held(done.image, self.request.file)
-        further = tuple(png(image) for image in done.further)
-        check_sent(done.image, (as_png, as_other, *further))
-        return ImageReady(
-            index=index,
-            seed=seed,
-            variation=variation,
-            png=as_png,
-            file=as_other,
-            width=done.image.width,
-            height=done.image.height,
-            further=further,
-        )
+        return done.ready(self.request, index)
 
 
 def _prompts(conditioning: Conditioning, batch: int, seen: torch.Tensor | None) -> Callable[[int], Prompts]:

@@ -1,11 +1,9 @@
 """Where and in which precision a checkpoint runs."""
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -109,15 +107,6 @@ def release(placement: Placement) -> None:
         torch.xpu.empty_cache()
     elif placement.device.type == "mps":
         torch.mps.empty_cache()
-
-
-def process_bytes() -> int:
-    """Return the resident size of this process, 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGESIZE")
 
 
 def _device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from server.engines.image import placement
 from server.engines.image.annotators.shelf import KINDS, Annotators
 from server.engines.image.preprocess import requests
 from server.engines.image.upscaling.job import ready
+from server.engines.meminfo import process_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class AnnotatorEngine(OneAtATime):
         self._path = card.files[0]
         self._annotators = annotators
         size = 2 * card.size
-        resident = {RAM: placement.process_bytes() + size}
+        resident = {RAM: process_bytes() + size}
         working = {RAM: WORKING} if place.pool == RAM else {place.pool: WORKING + size}
         self.facts = LoadedFacts(
             slots=1, footprint=Footprint(resident=resident, working=working), device=str(place.device), dtype="float32"

@@ -37,6 +37,7 @@ from server.engines.image.placement import Placement
 from server.engines.image.request_checks import check_init
 from server.engines.image.seeds import NoiseSource
 from server.engines.image.upscaling.lending import Lender
+from server.engines.meminfo import process_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def load(card: ModelCard, settings: ImageSettings, report: Report) -> "PipelineE
         LoadFailed: unreadable, incomplete, or nothing that makes pictures here; the sentence says which.
     """
     diffusers_logging.disable_progress_bar()
-    begun, base = time.perf_counter(), placement.process_bytes()
+    begun, base = time.perf_counter(), process_bytes()
     asked = asked_offload(settings, card.image.family if card.image else "")
     settings = _settled(settings)
     place = placement.choose(settings, asked or "none")

@@ -22,9 +22,7 @@ from server.core.image import ImageFinished, ImageReady, ImageRequest, ImageStar
 from server.core.jobs import Event
 from server.engines.base import JobControl
 from server.engines.image.denoise import Entry
-from server.engines.image.files import check_sent, held
 from server.engines.image.finishing import Finished
-from server.engines.image.pictures import png
 from server.engines.image.pipelines.beginning import Origin, Start
 from server.engines.image.pipelines.calls import arguments_of, ignored_of
 from server.engines.image.pipelines.course import Course, Cut
@@ -172,20 +170,7 @@ class PipelineJob:
         done = Finished(Image.fromarray((picture * MAX_BYTE).astype(np.uint8)))
         if self.given is not None:
             done = self.given.finishing.finished(done.image, torch.empty(0), place)
-        seed, variation = picture_seeds(self.request.seeds, index)
-        as_png, as_other = held(done.image, self.request.file)
-        further = tuple(png(image) for image in done.further)
-        check_sent(done.image, (as_png, as_other, *further))
-        return ImageReady(
-            index=index,
-            seed=seed,
-            variation=variation,
-            png=as_png,
-            file=as_other,
-            width=done.image.width,
-            height=done.image.height,
-            further=further,
-        )
+        return done.ready(self.request, index)
 
 
 def _pictures(made: Any) -> tuple[np.ndarray, ...]:

@@ -16,7 +16,8 @@ from server.core.image_memory import (
 )
 from server.core.memory import RAM, Footprint, readable
 from server.engines.image.headroom import available_bytes, total_bytes
-from server.engines.image.placement import Placement, process_bytes
+from server.engines.image.placement import Placement
+from server.engines.meminfo import process_bytes
 
 USUAL = Size(1024, 1024)
 

@@ -17,6 +17,7 @@ from server.engines.image import placement
 from server.engines.image.upscaling import job
 from server.engines.image.upscaling.lending import enlarger_on
 from server.engines.image.upscaling.nets import Network, open_network
+from server.engines.meminfo import process_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class UpscalerLoader:
             raise LoadFailed(f"model {card.id!r} enlarges pictures, but it came with settings for text", model=card.id)
         if settings.threads > 0:
             torch.set_num_threads(settings.threads)
-        begun, base = time.perf_counter(), placement.process_bytes()
+        begun, base = time.perf_counter(), process_bytes()
         place = placement.choose(settings)
         with placement.memory_errors(place):
             network = open_network(Path(card.files[0]), allow_pickle=settings.allow_pickle)
@@ -90,8 +91,8 @@ def _footprint(network: Network, place: placement.Placement, base: int, dtype: t
     weights = sum(tensor.numel() * tensor.element_size() for tensor in network.module.parameters())
     tile = TILE * dtype.itemsize // 4
     if place.pool == RAM:
-        return Footprint(resident={RAM: max(base + weights, placement.process_bytes())}, working={RAM: PICTURES + tile})
+        return Footprint(resident={RAM: max(base + weights, process_bytes())}, working={RAM: PICTURES + tile})
     return Footprint(
-        resident={place.pool: weights, RAM: max(base, placement.process_bytes())},
+        resident={place.pool: weights, RAM: max(base, process_bytes())},
         working={place.pool: tile, RAM: PICTURES},
     )

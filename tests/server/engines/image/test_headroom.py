@@ -13,7 +13,8 @@ from server.core.prompt import plain
 from server.engines.image import headroom
 from server.engines.image.checkpoint import Checkpoint
 from server.engines.image.headroom import Room, available_bytes, fitting_offload, footprint, room_of, total_bytes
-from server.engines.image.placement import Placement, process_bytes
+from server.engines.image.placement import Placement
+from server.engines.meminfo import process_bytes
 from tests.server.engines.image.conftest import FLOAT32
 
 pytestmark = pytest.mark.torch

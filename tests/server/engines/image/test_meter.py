@@ -11,6 +11,7 @@ from server.core.memory import MIB, RAM  # noqa: E402
 from server.core.models import ImageSettings  # noqa: E402
 from server.engines.image import placement  # noqa: E402
 from server.engines.image.meter import Meter  # noqa: E402
+from server.engines.meminfo import process_bytes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -22,7 +23,7 @@ def test_the_highest_point_is_told_though_the_memory_is_back() -> None:
     meter = Meter(CPU)
     held = torch.ones(64 * MIB, dtype=torch.uint8)
     del held
-    standing = placement.process_bytes()
+    standing = process_bytes()
     meter.begin(standing)
     taken = torch.ones(100 * MIB, dtype=torch.uint8)
     del taken
