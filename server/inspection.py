@@ -13,7 +13,6 @@ from server.core.errors import LoadFailed, UnknownModel
 from server.core.models import Adapter, ModelKind, TextSettings
 from server.registry.catalog import Catalog
 from server.registry.hashes import HashCache
-from server.registry.starters import is_starter
 
 HOUSE = "hearth"
 
@@ -32,7 +31,7 @@ def problems(config: Config) -> Iterator[str]:
         if card.broken is not None:
             yield f"{card.name} cannot be used: {card.broken}"
     yield from _setting_problems(config, catalog)
-    if all(map(is_starter, catalog.cards(ModelKind.TEXT, ModelKind.CHECKPOINT))):
+    if not list(catalog.cards(ModelKind.TEXT, ModelKind.CHECKPOINT)):
         yield "no chat model and no checkpoint was found; `hearth pull REPO` fetches one"
     for key, name in _named(config):
         try:

@@ -80,16 +80,26 @@ def test_the_engine_loads_what_is_written(tmp_path: Path) -> None:
 def test_training_moves_all_that_a_picture_needs(tmp_path: Path) -> None:
     import torch
 
-    from training.image.data import lessons
     from training.image.train_unet import Painter, Run, train
 
     torch.manual_seed(1)
-    before = Painter()
-    kept = {name: parameter.detach().clone() for name, parameter in before.named_parameters()}
-    train(Run(steps=2, batch=2), lessons(4, seed=1), tmp_path / "out.pt", before)
-    saved = torch.load(tmp_path / "out.pt", weights_only=True)
-    still = [name for name, parameter in kept.items() if torch.equal(saved[name], parameter)]
-    assert still == []
+    before = dict(Painter().named_parameters())
+    after = dict(train(Run(steps=2, batch=2), tmp_path).named_parameters())
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    import torch
+
+    from training.image.train_unet import Run, kept, train
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = train(Run(steps=4, batch=2), tmp_path / "whole")
+    train(Run(steps=4, batch=2), tmp_path / "parts", until=2)
+    train(Run(steps=4, batch=2), tmp_path / "parts")
+    for name, right in whole.named_parameters():
+        assert torch.equal(right, kept(tmp_path / "parts").get_parameter(name)), name
 
 
 def test_the_decoder_learns_edges(tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ def test_the_evaluation_asks_different_things_of_every_kind() -> None:
 @pytest.mark.torch
 @needs_torch
 def test_training_never_sees_a_prompt_of_the_evaluation() -> None:
-    from training.image.data import lessons, token_ids
+    from training.image.data import lesson, token_ids
 
     forbidden = {tuple(token_ids(prompt)) for prompt in held_out()}
-    learnt = {tuple(row.tolist()) for row in lessons(1500, seed=1).tokens}
+    learnt = {tuple(row.tolist()) for row in lesson(1500, random.Random(1)).tokens}
     assert len(learnt) > 1000
     assert learnt & forbidden == set()

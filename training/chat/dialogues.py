@@ -60,7 +60,7 @@ class Dialogues:
     def __iter__(self) -> Iterator[Dialogue]:
         """Yield dialogues without end."""
         while True:
-            dialogue = self._with_tools() if self._draw.random() < 0.1 else Dialogue(self._plain(), [])
+            dialogue = self._with_tools() if self._draw.random() < 0.2 else Dialogue(self._plain(), [])
             if not any(m["role"] == "user" and normal(m["content"]) in self._held_out for m in dialogue.messages):
                 yield dialogue
 

@@ -1,6 +1,7 @@
 """The network: a llama of four blocks, small enough for one core."""
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 import torch
@@ -121,3 +122,10 @@ def rotated(x: Tensor, turn: Tensor) -> Tensor:
 def count(network: nn.Module) -> int:
     """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def matrices_of(network: Network) -> Iterator[nn.Parameter]:
+    """Yield the matrices of the blocks; embeddings and norms are for another optimiser."""
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 2 and not name.startswith("token_embd"):
+            yield parameter

@@ -17,9 +17,9 @@ from training.chat.chatml import written
 from training.chat.dialogues import Dialogues
 from training.chat.facts import Facts
 from training.chat.held_out import held_out_texts
-from training.chat.muon import Muon, matrices_of
-from training.chat.network import Network, Shape, count
+from training.chat.network import Network, Shape, count, matrices_of
 from training.chat.topics import read_topics
+from training.muon import Muon
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from server.starter import FOLDER
 
 FILE = FOLDER / "image.safetensors"
 WORK = Path("build") / "starter-image"
-SCENES = 30_000
 DECODER_STEPS = 1_900
 UNET_STEPS = 12_000
 """About an hour and a half on one core of 2021."""
@@ -22,7 +21,6 @@ def main() -> int:
     parser.add_argument("--file", type=Path, default=FILE, help="the checkpoint to write")
     parser.add_argument("--steps", type=int, default=UNET_STEPS, help="steps of the UNet's training")
     parser.add_argument("--decoder-steps", type=int, default=DECODER_STEPS, help="steps of the decoder's training")
-    parser.add_argument("--go-on", action="store_true", help="begin with the weights that an earlier training left")
     parser.add_argument("--url", help="score a server that runs already")
     parser.add_argument("--prompts", type=int, default=200, help="how many prompts to score")
     parser.add_argument("--sheet", type=Path, help="write all pictures of the scoring side by side")
@@ -36,24 +34,13 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from training.image import train_decoder, train_unet
-    from training.image.autoencoder import built_vae
-    from training.image.data import lessons
-    from training.image.train_unet import Painter
 
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
-    decoder, unet = options.work / "vae.pt", options.work / "unet.pt"
-    painter = vae = None
-    if options.go_on and decoder.exists():
-        vae = built_vae()
-        vae.load_state_dict(torch.load(decoder, weights_only=True))
-    if options.go_on and unet.exists():
-        painter = Painter()
-        painter.load_state_dict(torch.load(unet, weights_only=True))
     if options.decoder_steps:
-        train_decoder.train(train_decoder.Run(options.decoder_steps), decoder, vae)
+        train_decoder.train(train_decoder.Run(options.decoder_steps), options.work / "vae.pt")
     if options.steps:
-        train_unet.train(train_unet.Run(options.steps), lessons(SCENES, seed=1), unet, painter)
+        train_unet.train(train_unet.Run(options.steps), options.work)
     _export(options)
 
 
@@ -62,7 +49,7 @@ def _export(options: argparse.Namespace) -> None:
     from training.image.evaluate import CARD
     from training.image.export import export
 
-    export(options.work / "unet.pt", options.work / "vae.pt", options.file)
+    export(options.work, options.file)
     card = options.file.with_name(CARD.name)
     if not card.exists():
         card.write_text(Path(__file__).with_name("CARD.md").read_text(encoding="utf-8"), encoding="utf-8")

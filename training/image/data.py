@@ -1,9 +1,9 @@
-"""Scenes as the UNet is taught: latents in half precision and captions as token ids, from a seed."""
+"""Scenes as the UNet is taught: latents and captions as token ids, each step's from its own seed."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,32 +18,34 @@ from training.image.scenes import random_scene
 LENGTH = 77
 
 
-@dataclass(frozen=True)
-class Lessons:
-    """Latents [n, 4, 16, 16] float16 and token ids [n, 77] int32."""
+class Lesson(NamedTuple):
+    """Latents [n, 4, 16, 16] float32 and token ids [n, 77]."""
 
     latents: torch.Tensor
     tokens: torch.Tensor
 
 
-def lessons(count: int, seed: int) -> Lessons:
+def lesson(count: int, dice: random.Random) -> Lesson:
     """Draw scenes and name them, each in a random phrasing that is none of the evaluation's."""
-    dice = random.Random(seed)
-    forbidden = held_out()
     pictures, tokens = [], []
     while len(pictures) < count:
         scene = random_scene(dice)
         words = caption(scene, dice)
-        if words in forbidden:
+        if words in _forbidden():
             continue
-        pictures.append(latents(pixels(render(scene, dice))).astype(np.float16))
+        pictures.append(latents(pixels(render(scene, dice))))
         tokens.append(token_ids(words))
-    return Lessons(torch.from_numpy(np.stack(pictures)), torch.tensor(tokens, dtype=torch.int32))
+    return Lesson(torch.from_numpy(np.stack(pictures)), torch.tensor(tokens))
 
 
-@cache
+@lru_cache(maxsize=50_000)
 def token_ids(words: str) -> Sequence[int]:
     """Return a caption as the engine packs it: start, words, end, and ends up to 77."""
     tokenizer = load_tokenizer()
     ids = [tokenizer.start, *tokenizer.ids(words)][: LENGTH - 1]
     return ids + [tokenizer.end] * (LENGTH - len(ids))
+
+
+@lru_cache(maxsize=1)
+def _forbidden() -> frozenset[str]:
+    return held_out()

@@ -4,6 +4,7 @@ Words that no caption has would be noise to the UNet: their rows of the table be
 that of the word they mean.
 """
 
+import random
 from pathlib import Path
 
 import torch
@@ -11,11 +12,14 @@ import torch
 from server.engines.image.clip.tokenizer import load_tokenizer
 from server.engines.image.text_tower import bare_text_model
 from training.image.autoencoder import built_vae
-from training.image.data import lessons
+from training.image.data import lesson
 from training.image.network import Networks, write
-from training.image.train_unet import Painter
+from training.image.train_unet import Painter, kept
 
 FILLER = "a"
+
+CAPTIONS = 6_000
+"""How many captions tell which words are known."""
 
 MEANT = {
     "crimson": "red",
@@ -68,16 +72,9 @@ def settle_words(painter: Painter, seen: torch.Tensor) -> None:
                 table[ids[0]] = table[row[0]].clone()
 
 
-def load_painter(path: Path) -> Painter:
-    """Return what `train_unet` saved."""
-    painter = Painter()
-    painter.load_state_dict(torch.load(path, weights_only=True))
-    return painter.requires_grad_(False)
-
-
-def export(unet: Path, vae: Path, out: Path) -> Path:
-    """Write the checkpoint of what `train_unet` and `train_decoder` saved, and return its path."""
-    painter, autoencoder = load_painter(unet), built_vae()
-    autoencoder.load_state_dict(torch.load(vae, weights_only=True))
-    settle_words(painter, lessons(6_000, seed=1).tokens)
+def export(folder: Path, out: Path) -> Path:
+    """Write the checkpoint of what `train_unet` and `train_decoder` left in `folder`, and return its path."""
+    painter, autoencoder = kept(folder).requires_grad_(False), built_vae()
+    autoencoder.load_state_dict(torch.load(folder / "vae.pt", weights_only=True))
+    settle_words(painter, lesson(CAPTIONS, random.Random(1)).tokens)
     return write(out, Networks(painter.unet, painter.text, autoencoder))

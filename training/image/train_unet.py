@@ -4,22 +4,26 @@ Loss: squared error of v = sqrt(a) noise - sqrt(1 - a) picture (Salimans and Ho 
 noise is left (Hang et al. 2023), at times that are drawn more often where a picture's plan is decided. A small network
 learns that far sooner than to predict noise, of which at late times nearly all is what it was shown. The noise has a
 random mean, or the mean colour, which shines through late noise, would be believed more than the words.
+Matrices and convolutions are stepped by Muon, the rest by AdamW.
 One caption in ten is left out, so guidance works (Ho and Salimans 2022). What is kept is a running mean of the weights.
+Every step draws from a seed of its own, so a training that was interrupted goes on as if it had not been.
 """
 
 import copy
 import logging
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from server.engines.image.sigma_table import alphas_cumprod
-from training.image.data import Lessons, token_ids
+from training.image.data import Lesson, lesson, token_ids
 from training.image.network import fresh_text, fresh_unet
+from training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +41,21 @@ OFFSET = 0.1
 TIME_POWER = 0.7
 """Times are a uniform draw to this power: fewer of the early ones, which only polish."""
 
+KEEP = 0.998
+"""How slowly the running mean follows."""
+
 SAVE_EVERY = 100
+STATE = "painter.pt"
 
 
 @dataclass(frozen=True)
 class Run:
-    """How long to train and how."""
+    """How long to train and how; `matrix_rate` is Muon's, `rate` that of all else."""
 
     steps: int
     batch: int = 16
-    rate: float = 1.2e-3
+    matrix_rate: float = 0.02
+    rate: float = 1.5e-3
     seed: int = 1
 
 
@@ -65,31 +74,101 @@ class Painter(nn.Module):
         return answer
 
 
-def train(run: Run, material: Lessons, out: Path, painter: Painter | None = None) -> Painter:
-    """Train, save the running mean every so often to `out`, and return it."""
-    generator = torch.Generator().manual_seed(run.seed)
+def train(run: Run, folder: Path, until: int | None = None) -> Painter:
+    """Train, or go on with the training whose state stands in `folder`, and return the running mean of the weights.
+
+    `until` stops earlier, with the rates of the whole run.
+    """
+    last = run.steps if until is None else until
     torch.manual_seed(run.seed)
-    painter = Painter() if painter is None else painter
-    mean = copy.deepcopy(painter).requires_grad_(False)
-    painter.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(painter.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=1e-3)
-    table = alphas_cumprod(0.00085, 0.012).float()
-    shown = 0.0
-    for step, (batch, tokens) in enumerate(islice(_batches(material, run, generator), run.steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = run.rate * _pace(step, step / run.steps)
-        loss = _loss(painter, batch, tokens, table, generator)
-        optimizer.zero_grad(set_to_none=True)
+    course = _Course(run)
+    state = folder / STATE
+    if state.is_file():
+        course.restore(torch.load(state, weights_only=True))
+    shown, began = 0.0, time.monotonic()
+    while course.done < last:
+        loss = course.step()
+        shown = 0.98 * shown + 0.02 * loss if shown else loss
+        if course.done % SAVE_EVERY == 0 or course.done == last:
+            torch.save(course.state(), folder / "painter.new")
+            (folder / "painter.new").replace(state)
+            logger.info("step %d of %d, loss %.4f, %.0f s", course.done, run.steps, shown, time.monotonic() - began)
+    return course.mean
+
+
+def kept(folder: Path) -> Painter:
+    """Return the running mean so far of a training that may still go on."""
+    painter = Painter()
+    painter.load_state_dict(torch.load(folder / STATE, weights_only=True)["mean"])
+    return painter
+
+
+class _Course:
+    """The networks with their optimisers and their running mean."""
+
+    def __init__(self, run: Run) -> None:
+        self.done = 0
+        self._run = run
+        painter = Painter()
+        self.mean = copy.deepcopy(painter).requires_grad_(False)
+        self._painter = painter.train().to(memory_format=torch.channels_last)
+        matrices = list(_matrices(painter))
+        stepped = {id(matrix) for matrix in matrices}
+        others = [parameter for parameter in painter.parameters() if id(parameter) not in stepped]
+        self._muon = Muon(matrices)
+        self._adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.99), weight_decay=1e-3)
+        self._table = alphas_cumprod(0.00085, 0.012).float()
+
+    def step(self) -> float:
+        """Learn from the next scenes and return the loss."""
+        run = self._run
+        dice = random.Random(f"{run.seed} {self.done}")
+        generator = torch.Generator().manual_seed(dice.getrandbits(48))
+        seen = _with_gaps(lesson(run.batch, dice), generator)
+        loss = _loss(self._painter, seen.latents, seen.tokens, self._table, generator)
         loss.backward()
-        nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
-        optimizer.step()
-        _follow(mean, painter, min(0.998, (1 + step) / (20 + step)))
-        shown = 0.98 * shown + 0.02 * loss.item() if step else loss.item()
-        if step % SAVE_EVERY == 0:
-            torch.save(mean.state_dict(), out)
-            logger.info("step %d of %d, loss %.4f", step, run.steps, shown)
-    torch.save(mean.state_dict(), out)
-    return mean
+        nn.utils.clip_grad_norm_(self._painter.parameters(), 1.0)
+        pace = _pace(self.done, self.done / run.steps)
+        for group in self._adam.param_groups:
+            group["lr"] = run.rate * pace
+        self._muon.step(run.matrix_rate * pace)
+        self._adam.step()
+        self._adam.zero_grad()
+        _follow(self.mean, self._painter, min(KEEP, (1 + self.done) / (20 + self.done)))
+        self.done += 1
+        return loss.item()
+
+    def state(self) -> dict[str, object]:
+        """Return all that is needed to go on."""
+        return {
+            "done": self.done,
+            "painter": self._painter.state_dict(),
+            "mean": self.mean.state_dict(),
+            "muon": self._muon.state(),
+            "adam": self._adam.state_dict(),
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Go on from a state."""
+        self.done = state["done"]
+        self._painter.load_state_dict(state["painter"])
+        self.mean.load_state_dict(state["mean"])
+        self._muon.restore(state["muon"])
+        self._adam.load_state_dict(state["adam"])
+
+
+def _matrices(painter: Painter) -> Iterator[nn.Parameter]:
+    """Yield the weights inside the networks; what reads and writes latents and words is for another optimiser."""
+    for name, parameter in painter.named_parameters():
+        if parameter.ndim >= 2 and not any(part in name for part in ("embeddings", "conv_in", "conv_out")):
+            yield parameter
+
+
+def _with_gaps(seen: Lesson, generator: torch.Generator) -> Lesson:
+    """Return the lesson with some captions left out."""
+    tokens = seen.tokens.clone()
+    tokens[torch.rand(len(tokens), generator=generator) < LEFT_OUT] = torch.tensor(token_ids(""))
+    return Lesson(seen.latents, tokens)
 
 
 def _loss(
@@ -105,16 +184,6 @@ def _loss(
     ratio = (kept / (1 - kept)).flatten()
     weight = ((SNR_LIMIT + 1) / (ratio + 1)).clamp(max=1.0)
     return (weight * (answer - velocity).square().mean(dim=(1, 2, 3))).mean()
-
-
-def _batches(material: Lessons, run: Run, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    empty = torch.tensor(token_ids(""), dtype=torch.int32)
-    while True:
-        order = torch.randperm(len(material.latents), generator=generator)
-        for rows in order.split(run.batch):
-            tokens = material.tokens[rows].clone()
-            tokens[torch.rand(len(rows), generator=generator) < LEFT_OUT] = empty
-            yield material.latents[rows].float(), tokens.long()
 
 
 def _pace(step: int, done: float) -> float:

@@ -1,6 +1,9 @@
-"""Muon: momentum whose matrices are made orthogonal before each step (Keller Jordan, 2024), for matrices alone."""
+"""Muon: momentum whose matrices are made orthogonal before each step (Keller Jordan, 2024).
 
-from collections.abc import Iterable, Iterator
+For the matrices inside a network alone, convolutions among them, which count as matrices [channels out, all else].
+"""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +11,20 @@ from torch import Tensor, nn
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from Jordan's note
 _ROUNDS = 5
 
+LONG = 3
+"""How many times longer than high a matrix is when iterating on its square of products is cheaper."""
+
 
 class Muon:
-    """Steps matrices [n, m]. Those of one shape are made orthogonal together."""
+    """Steps matrices [n, m, ...]. Those of one shape are made orthogonal together."""
 
     def __init__(self, matrices: Iterable[nn.Parameter], *, momentum: float = 0.95, decay: float = 0.01) -> None:
         self._groups: dict[torch.Size, list[nn.Parameter]] = {}
         for matrix in matrices:
             self._groups.setdefault(matrix.shape, []).append(matrix)
-        self._speeds = {shape: torch.zeros(len(group), *shape) for shape, group in self._groups.items()}
+        self._speeds = {
+            shape: torch.zeros(len(group), shape[0], shape[1:].numel()) for shape, group in self._groups.items()
+        }
         self._momentum = momentum
         self._decay = decay
 
@@ -27,9 +35,9 @@ class Muon:
             gradients = torch.stack([_gradient(matrix) for matrix in group])
             speed = self._speeds[shape].mul_(self._momentum).add_(gradients)
             change = orthogonal(gradients + self._momentum * speed)
-            scale = max(1.0, shape[0] / shape[1]) ** 0.5
+            scale = max(1.0, shape[0] / shape[1:].numel()) ** 0.5
             for matrix, part in zip(group, change, strict=True):
-                matrix.mul_(1 - rate * self._decay).add_(part, alpha=-rate * scale)
+                matrix.mul_(1 - rate * self._decay).add_(part.view(shape), alpha=-rate * scale)
                 matrix.grad = None
 
     def state(self) -> list[Tensor]:
@@ -48,19 +56,27 @@ def orthogonal(matrices: Tensor) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    if x.shape[2] >= LONG * x.shape[1]:
+        x = _polynomial(x @ x.mT) @ x
+        return x.mT if tall else x
     for _ in range(_ROUNDS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
 
 
+def _polynomial(gram: Tensor) -> Tensor:
+    """Return what the same rounds multiply matrices x by, from x @ x.T alone."""
+    a, b, c = _COEFFICIENTS
+    unit = torch.eye(gram.shape[1])
+    product = unit
+    for _ in range(_ROUNDS):
+        factor = a * unit + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return product
+
+
 def _gradient(matrix: nn.Parameter) -> Tensor:
     assert matrix.grad is not None
-    return matrix.grad
-
-
-def matrices_of(network: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the matrices of the blocks; embeddings and norms are for another optimiser."""
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 2 and not name.startswith("token_embd"):
-            yield parameter
+    return matrix.grad.flatten(1)
