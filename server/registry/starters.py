@@ -6,16 +6,19 @@ from typing import Literal
 
 from server.core.models import ModelCard, ModelKind
 from server.registry.folders import Found
-from server.starter import CHAT, FOLDER, IMAGE
+from server.starter import CHAT, CHAT_FILE, FOLDER, IMAGE, IMAGE_FILE
+from server.starter.companions import CANNY, CANNY_FILE, PIXEL_ART, PIXEL_ART_FILE
 
 Starter = Literal["auto", "always", "never"]
 """When the starter models are listed: for kinds of which there is no usable other model, always, never."""
 
-_NAMED: dict[str, tuple[str, ModelKind]] = {
-    "chat.gguf": (f"{CHAT}.gguf", ModelKind.TEXT),
-    "image.safetensors": (f"{IMAGE}.safetensors", ModelKind.CHECKPOINT),
+_FILES: dict[str, tuple[str, ModelKind]] = {
+    CHAT_FILE: (f"{CHAT}.gguf", ModelKind.TEXT),
+    IMAGE_FILE: (f"{IMAGE}.safetensors", ModelKind.CHECKPOINT),
+    PIXEL_ART_FILE: (f"{PIXEL_ART}.safetensors", ModelKind.LORA),
+    CANNY_FILE: (f"{CANNY}.safetensors", ModelKind.CONTROLNET),
 }
-_CONTROL = "control"
+"""Names and kinds in the catalog by the file's name in the package."""
 
 
 def starters(when: Starter, present: Iterable[ModelKind], folder: Path = FOLDER) -> Iterator[Found]:
@@ -26,13 +29,13 @@ def starters(when: Starter, present: Iterable[ModelKind], folder: Path = FOLDER)
     if when == "never":
         return
     lacking = set(ModelKind) if when == "always" else set(ModelKind) - set(present)
-    for file in sorted([*folder.glob("*.gguf"), *folder.glob("*.safetensors")]):
-        name, kind = _NAMED.get(file.name, (file.name, _companion(file)))
+    for file, (name, kind) in _FILES.items():
+        path = folder / file
         wanted = ModelKind.TEXT if kind is ModelKind.TEXT else ModelKind.CHECKPOINT
-        if wanted in lacking:
-            status = file.stat()
+        if wanted in lacking and path.is_file():
+            status = path.stat()
             yield Found(
-                path=file,
+                path=path,
                 name=name,
                 kind=kind,
                 size=status.st_size,
@@ -44,7 +47,3 @@ def starters(when: Starter, present: Iterable[ModelKind], folder: Path = FOLDER)
 def is_starter(card: ModelCard, folder: Path = FOLDER) -> bool:
     """Tell whether a card is that of a starter model."""
     return any(Path(file).parent == folder for file in card.files)
-
-
-def _companion(file: Path) -> ModelKind:
-    return ModelKind.CONTROLNET if file.name.startswith(_CONTROL) else ModelKind.LORA

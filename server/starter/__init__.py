@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent
-"""Laid out as a models folder."""
+"""Holds the files; which model each of them is, `registry/starters.py` says."""
 
 CHAT: Final = "starter-chat"
 IMAGE: Final = "starter-image"
+
+CHAT_FILE: Final = "chat.gguf"
+IMAGE_FILE: Final = "image.safetensors"

@@ -1,5 +1,6 @@
-"""The picture model that ships with Hearth, asked through webuiapi: what it paints can be judged."""
+"""The picture model that ships with Hearth, with its LoRA and its control model: what they paint can be judged."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,25 @@ import webuiapi
 from PIL import Image, ImageDraw
 
 from server.core.memory import MIB
-from server.starter import CHAT, FOLDER, IMAGE
+from server.starter import CHAT, CHAT_FILE, FOLDER, IMAGE, IMAGE_FILE
+from server.starter.companions import CANNY, CANNY_FILE, PIXEL_ART, PIXEL_ART_FILE
 from tests.support.running import Running
 from tests.support.tiny_models import needs_torch
+from training.image import effects
+from training.image.edges import colours_of
 from training.image.evaluation import asked
 from training.image.judge import faults, main_colour
+from training.image.pixel_art import flatness
+from training.image.studio import Studio
 
 pytestmark = [
     pytest.mark.torch,
     needs_torch,
-    pytest.mark.skipif(not (FOLDER / "image.safetensors").exists(), reason="the picture model is not trained yet"),
+    pytest.mark.skipif(not (FOLDER / IMAGE_FILE).exists(), reason="the picture model is not trained yet"),
 ]
+
+needs_lora = pytest.mark.skipif(not (FOLDER / PIXEL_ART_FILE).exists(), reason="the LoRA is not trained yet")
+needs_control = pytest.mark.skipif(not (FOLDER / CANNY_FILE).exists(), reason="the control model is not trained yet")
 
 SIDE = 128
 CONFIG = '[image]\ndevice = "cpu"\nthreads = 1\n[text]\nthreads = 1\n[models]\nrescan_s = 0\n'
@@ -29,6 +38,11 @@ ONE_AT_A_TIME = 610 * MIB
 
 SAME = 1
 """How far a value of a pixel may differ between runs of the same program: one step of 255."""
+
+NEAR = 2.0
+"""How far the mean of a picture may lie from that of another processor, which rounds differently, of 255."""
+
+FEW = 3
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +56,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def api(server: Running) -> webuiapi.WebUIApi:
     return webuiapi.WebUIApi(host="127.0.0.1", port=int(server.url.rpartition(":")[2]), sampler="DPM++ 2M", steps=12)
+
+
+@pytest.fixture(scope="module")
+def studio(server: Running) -> Studio:
+    return Studio(server.url, steps=12)
 
 
 def painted(api: webuiapi.WebUIApi, prompt: str, **more: Any) -> Image.Image:
@@ -72,10 +91,59 @@ def test_the_same_seed_paints_the_same_picture(api: webuiapi.WebUIApi) -> None:
     assert np.abs(first - other).max() > 20
 
 
-def test_a_negative_prompt_takes_away(api: webuiapi.WebUIApi) -> None:
-    plain = painted(api, "a circle on a white background")
-    without = painted(api, "a circle on a white background", negative_prompt=f"a {main_colour(plain)} circle")
-    assert np.abs(pixels(plain) - pixels(without)).mean() > 1
+def test_a_picture_is_what_the_card_says(server: Running) -> None:
+    told = re.search(rf"\| {re.escape(effects.PINNED_ROW)} \| ([\d., ]+) \|", (FOLDER / "IMAGE.md").read_text())
+    if told is None:
+        pytest.skip("the picture model is not scored yet")
+    made = effects.mean_colour(Studio(server.url).painted(effects.PINNED, 5))
+    assert made == pytest.approx([float(value) for value in told[1].split(",")], abs=NEAR)
+
+
+def test_a_negative_prompt_takes_away(studio: Studio) -> None:
+    plain = [main_colour(studio.painted(effects.BARE, seed)) for seed in range(2 * FEW)]
+    colour = max(filter(None, plain), key=plain.count)
+    unwanted = f"a big {colour} circle on a white background"
+    without = [main_colour(studio.painted(effects.BARE, seed, negative_prompt=unwanted)) for seed in range(2 * FEW)]
+    assert without.count(colour) < plain.count(colour)
+
+
+def test_what_a_prompt_stresses_is_seen_more(studio: Studio) -> None:
+    first, second = (
+        sum(effects.redness(studio.painted(prompt, seed)) for seed in range(FEW))
+        for prompt in (effects.FIRST, effects.SECOND)
+    )
+    assert first > second
+
+
+def test_a_second_pass_keeps_the_scene(studio: Studio) -> None:
+    question = next(one for one in asked() if not faults(studio.painted(one.prompt, 5), one.scene))
+    large = studio.painted(question.prompt, 5, **effects.TWICE)
+    assert large.size == (2 * SIDE, 2 * SIDE)
+    assert faults(large.reduce(2), question.scene) == []
+
+
+@needs_lora
+def test_the_lora_draws_in_blocks(studio: Studio) -> None:
+    assert PIXEL_ART in studio.loras()
+    prompts = [question.prompt for question in asked(2 * FEW)]
+    plain, half, whole = (
+        np.mean([flatness(studio.painted(prompt + wish, 5)) for prompt in prompts])
+        for wish in ("", f" <lora:{PIXEL_ART}:0.5>", f" <lora:{PIXEL_ART}:1>")
+    )
+    assert whole > plain + 0.15
+    assert plain - 0.05 < half < whole + 0.05
+
+
+@needs_control
+def test_the_control_model_keeps_the_silhouette(studio: Studio) -> None:
+    assert CANNY in studio.control_models()
+    scenes = [question.scene for question in asked() if not question.scene.style][: 2 * FEW]
+    free, bound = (
+        np.mean([effects.overlap(studio.painted(colours_of(scene), 5, **more(scene)), scene) for scene in scenes])
+        for more in (lambda scene: {}, effects.edges_of)
+    )
+    assert bound > 0.6
+    assert bound > free + 0.2
 
 
 def test_inpainting_changes_the_mask_and_nothing_else(api: webuiapi.WebUIApi) -> None:
@@ -105,7 +173,7 @@ def test_strength_moves_a_picture_further_and_further(api: webuiapi.WebUIApi) ->
     assert moved[-1] > 2 * moved[0]
 
 
-@pytest.mark.skipif(not (FOLDER / "chat.gguf").exists(), reason="there is no chat model to swap with")
+@pytest.mark.skipif(not (FOLDER / CHAT_FILE).exists(), reason="there is no chat model to swap with")
 def test_chat_and_pictures_take_turns_in_little_memory(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     config = CONFIG + f'[memory]\nram = "{ONE_AT_A_TIME // MIB} MiB"\n'

@@ -37,9 +37,15 @@ class Dialogue(NamedTuple):
 
 
 class Dialogues:
-    """Draws dialogues. `held_out` are questions that must not appear in any."""
+    """Draws dialogues. `held_out` are questions that must not appear in any.
 
-    def __init__(self, topics: dict[str, Topic], held_out: list[str], seed: int) -> None:
+    `copying` is the part of them in which words are repeated, which calls of tools are made of; with any of it more
+    dialogues have tools.
+    """
+
+    def __init__(self, topics: dict[str, Topic], held_out: list[str], seed: int, copying: float = 0.0) -> None:
+        self._copying = copying
+        self._tools = 0.3 if copying else 0.2
         self._topics = topics
         self._hearth = [topic for topic in topics.values() if topic.group not in (RUSSIAN, TALK)]
         self._talk = [topic for topic in topics.values() if topic.group == TALK and topic.id != OTHER]
@@ -60,9 +66,19 @@ class Dialogues:
     def __iter__(self) -> Iterator[Dialogue]:
         """Yield dialogues without end."""
         while True:
-            dialogue = self._with_tools() if self._draw.random() < 0.2 else Dialogue(self._plain(), [])
+            dialogue = self._drawn()
             if not any(m["role"] == "user" and normal(m["content"]) in self._held_out for m in dialogue.messages):
                 yield dialogue
+
+    def _drawn(self) -> Dialogue:
+        if self._copying and self._draw.random() < self._copying:
+            return Dialogue(self._system(0.1) + self._copies(), [])
+        return self._with_tools() if self._draw.random() < self._tools else Dialogue(self._plain(), [])
+
+    def _copies(self) -> list[Json]:
+        """Return some wishes to say words again."""
+        wished = [tools.said_again(self._draw) for _ in range(self._draw.choice((1, 2, 3, 4)))]
+        return [message for asked, words in wished for message in _pair(asked, words)]
 
     def _plain(self) -> list[Json]:
         messages = self._system(0.4) + self._turn()

@@ -83,6 +83,10 @@ _DRAW = (
     *("draw me {}", "generate {}", "please make a picture showing {}", "an image of {} please", "could you paint {}"),
     *("i would like a picture of {}", "picture: {}", "sketch {}", "render {}", "let me see {}", "paint me {}"),
 )
+_AGAIN = (
+    *("repeat {}", "say {}", "repeat after me: {}", "please write {}", 'copy this: "{}"', "echo {}", "say {} again"),
+    *("write: {}", "just say {}", 'say "{}"', "type {}", "answer with {}", "now {}", "only answer {}"),
+)
 NO_TOOL = "I have no tool for that here."
 NO_CLOCK = "I cannot know the time without a tool: send `get_time` in `tools`."
 NO_BRUSH = f"I only write text. Send the tool `{TYPE}` in `tools`, or ask the picture API: POST /sdapi/v1/txt2img."
@@ -119,6 +123,22 @@ def picture_asked(draw: random.Random, tool: Json | None = None) -> Asked:
     function = tool["function"] if tool else {"name": TYPE, "parameters": {"properties": {"prompt": {}}}}
     key = next(iter(function["parameters"]["properties"]))
     return Asked(draw.choice(_DRAW).format(thing), function["name"], {key: thing})
+
+
+def said_again(draw: random.Random) -> tuple[str, str]:
+    """Return a wish to say some words again, and the words."""
+    kind = draw.random()
+    if kind < 0.4:
+        words = draw.choice(CITIES)
+    elif kind < 0.5:
+        words = draw.choice(TWO_WORDS)
+    elif kind < 0.65:
+        words = invented(draw).capitalize()
+    elif kind < 0.8:
+        words = scene(draw)
+    else:
+        words = " ".join(draw.choice((noun, invented))(draw) for _ in range(draw.randrange(1, 5)))
+    return draw.choice(_AGAIN).format(words), words
 
 
 def scene(draw: random.Random) -> str:

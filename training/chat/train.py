@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -30,10 +31,13 @@ VOCABULARY = "tokenizer.json"
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """How the training goes. `rows` are dialogues a step; rates hold until the last `falling` part."""
+    """How the training goes. `rows` are dialogues a step; rates hold until the last `falling` part.
+
+    From step `copies_from` on the part `copying` of the dialogues repeats words.
+    """
 
     seed: int = 20261124
-    steps: int = 1000
+    steps: int = 6500
     rows: int = 20
     longest: int = 480
     warm_up: int = 50
@@ -42,6 +46,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     other_rate: float = 4e-3
     average: float = 0.99
     tokenised: int = 8000
+    copies_from: int = 3500
+    copying: float = 0.25
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +79,7 @@ def train(folder: Path, recipe: Recipe, shape: Shape) -> Trained:
         run.restore(torch.load(state, weights_only=True))
     logger.info("%d parameters, from step %d", count(network), run.done)
     began = time.monotonic()
-    batches = steps(dialogues(recipe.seed), tokenizer, rows=recipe.rows, longest=recipe.longest)
-    for groups in islice(batches, run.done, recipe.steps):
+    for groups in islice(_lessons(recipe, tokenizer, run.done), recipe.steps - run.done):
         loss, tokens = run.step(groups)
         if run.done % TOLD_EVERY == 0:
             logger.info("step %d loss %.4f tokens %d after %.0f s", run.done, loss, tokens, time.monotonic() - began)
@@ -148,11 +153,22 @@ def kept(folder: Path) -> tuple[dict[str, Tensor], Tokenizer]:
     return state["average"], Tokenizer.from_file(str(folder / VOCABULARY))
 
 
-def dialogues(seed: int) -> Dialogues:
+def _lessons(recipe: Recipe, tokenizer: Tokenizer, done: int) -> Iterator[list[Batch]]:
+    """Yield what each step after the first `done` learns from."""
+    early, late = (
+        steps(data, tokenizer, rows=recipe.rows, longest=recipe.longest)
+        for data in (dialogues(recipe.seed), dialogues(recipe.seed + 2, recipe.copying))
+    )
+    if done < recipe.copies_from:
+        yield from islice(early, done, recipe.copies_from)
+    yield from islice(late, max(0, done - recipe.copies_from), None)
+
+
+def dialogues(seed: int, copying: float = 0.0) -> Dialogues:
     """Return the training data of a seed."""
     shape = Shape()
     topics = read_topics(Facts(parameters=count(Network(shape)) / 1e6))
-    return Dialogues(topics, held_out_texts(), seed)
+    return Dialogues(topics, held_out_texts(), seed, copying)
 
 
 def _fall(done: int, recipe: Recipe) -> float:

@@ -1,64 +1,30 @@
 """Scores of the picture model, through a running Hearth and its AUTOMATIC1111 door, as any client would ask."""
 
-import base64
-import io
-import json
 import logging
 import re
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from server.starter import FOLDER, IMAGE
+from server.starter import FOLDER
+from training.image import effects
 from training.image.evaluation import Asked, asked
 from training.image.judge import faults
+from training.image.studio import SIDE, Studio, sent
 
 logger = logging.getLogger(__name__)
 
 CARD = FOLDER / "IMAGE.md"
-SIDE = 128
 FEW = 8
 """Pictures that inpainting and img2img are judged on."""
+
+SOME = 24
+"""Pictures and seeds that all else is judged on."""
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 _TABLE = re.compile(r"(?<=<!-- scores -->\n).*?(?=<!-- end -->)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Studio:
-    """The door of a running server, and how pictures are asked for."""
-
-    url: str
-    sampler: str = "DPM++ 2M"
-    steps: int = 16
-    guidance: float = 4.0
-    model: str = IMAGE
-
-    def painted(self, prompt: str, seed: int, **more: Any) -> Image.Image:
-        """Return one picture of a prompt; with `init_images` it is made from those."""
-        body = {
-            "prompt": prompt,
-            "seed": seed,
-            "steps": self.steps,
-            "cfg_scale": self.guidance,
-            "sampler_name": self.sampler,
-            "width": SIDE,
-            "height": SIDE,
-            "override_settings": {"sd_model_checkpoint": self.model},
-            **more,
-        }
-        kind = "img2img" if "init_images" in more else "txt2img"
-        request = urllib.request.Request(
-            f"{self.url}/sdapi/v1/{kind}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            images: list[str] = json.load(answer)["images"]
-        return Image.open(io.BytesIO(base64.b64decode(images[0]))).convert("RGB")
 
 
 def prompts_right(studio: Studio, questions: list[Asked], sheet: Path | None) -> int:
@@ -87,7 +53,7 @@ def kept_outside(studio: Studio, questions: list[Asked]) -> int:
     for number, question in enumerate(questions):
         before = studio.painted(question.prompt, number)
         after = studio.painted(
-            "a blue circle", number, init_images=[_sent(before)], mask=_sent(mask), mask_blur=0, denoising_strength=0.9
+            "a blue circle", number, init_images=[sent(before)], mask=sent(mask), mask_blur=0, denoising_strength=0.9
         )
         change = np.abs(np.asarray(before, dtype=np.int16) - np.asarray(after, dtype=np.int16)).max(axis=2)
         largest = max(largest, int(change[outside].max()))
@@ -102,7 +68,7 @@ def changes(studio: Studio, questions: list[Asked]) -> list[float]:
         for number, question in enumerate(questions):
             before = studio.painted(question.prompt, number)
             after = studio.painted(
-                "a purple star on a black background", number, init_images=[_sent(before)], denoising_strength=strength
+                "a purple star on a black background", number, init_images=[sent(before)], denoising_strength=strength
             )
             total += float(np.abs(np.asarray(before, dtype=np.int16) - np.asarray(after, dtype=np.int16)).mean())
         moved.append(total / len(questions))
@@ -118,12 +84,6 @@ def contact_sheet(pictures: list[Image.Image], columns: int = 20) -> Image.Image
     return sheet
 
 
-def _sent(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def scores(studio: Studio, prompts: int, sheet: Path | None) -> list[tuple[str, str]]:
     """Return what was measured and its value in words; `sheet` takes the pictures."""
     questions = asked()[:prompts]
@@ -134,6 +94,7 @@ def scores(studio: Studio, prompts: int, sheet: Path | None) -> list[tuple[str, 
         ("prompts judged right by all rules", f"{right} of {len(questions)} ({100 * right / len(questions):.1f} %)"),
         ("largest change outside an inpainting mask", f"{kept} of 255"),
         (f"mean change by img2img at strength {', '.join(map(str, STRENGTHS))}", f"{moved} of 255"),
+        *effects.rows(studio, questions[:SOME], min(SOME, len(questions))),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Trained weights to the checkpoint that is shipped.
+"""Trained weights to the files that are shipped.
 
 Words that no caption has would be noise to the UNet: their rows of the table become that of "a", which says nothing, or
 that of the word they mean.
@@ -11,6 +11,8 @@ import torch
 
 from server.engines.image.clip.tokenizer import load_tokenizer
 from server.engines.image.text_tower import bare_text_model
+from server.starter.companions import CANNY_FILE, PIXEL_ART_FILE
+from training.image import train_control, train_lora
 from training.image.autoencoder import built_vae
 from training.image.data import lesson
 from training.image.network import Networks, write
@@ -70,6 +72,16 @@ def settle_words(painter: Painter, seen: torch.Tensor) -> None:
             ids, row = tokenizer.ids(word), tokenizer.ids(meant)
             if len(ids) == len(row) == 1 and not known[ids[0]]:
                 table[ids[0]] = table[row[0]].clone()
+
+
+def export_all(folder: Path, out: Path) -> list[Path]:
+    """Write the checkpoint, and the LoRA and the control model beside it where they are trained; return the paths."""
+    written = [export(folder, out)]
+    if (folder / train_lora.STATE).is_file():
+        written.append(train_lora.export_lora(folder, out.with_name(PIXEL_ART_FILE)))
+    if (folder / train_control.STATE).is_file():
+        written.append(train_control.export_control(folder, out.with_name(CANNY_FILE)))
+    return written
 
 
 def export(folder: Path, out: Path) -> Path:

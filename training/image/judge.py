@@ -65,9 +65,14 @@ def faults(image: Image.Image, scene: Scene) -> list[str]:
 
 def main_colour(image: Image.Image) -> str | None:
     """Return the palette's name of what stands on the paper, None when nothing does."""
+    mask = silhouette(image)
+    return _commonest(np.asarray(image.convert("RGB"), dtype=np.int16)[mask]) if mask.sum() > SPECK else None
+
+
+def silhouette(image: Image.Image) -> Mask:
+    """Return where something stands on the paper, [h, w]."""
     picture = np.asarray(image.convert("RGB"), dtype=np.int16)
-    mask = np.abs(picture - np.median(_rim(picture), axis=0)).sum(axis=2) > APART
-    return _commonest(picture[mask]) if mask.sum() > SPECK else None
+    return np.asarray(np.abs(picture - np.median(_rim(picture), axis=0)).sum(axis=2) > APART)
 
 
 def _faults_of(piece: Piece, thing: Thing, *, is_alone: bool, has_colour: bool) -> Iterator[str]:

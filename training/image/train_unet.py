@@ -1,4 +1,4 @@
-"""Teaches the UNet and the text encoder together: velocity prediction on the latents of drawn scenes.
+"""Teaches the UNet what the text encoder has read: velocity prediction on the latents of drawn scenes.
 
 Loss: squared error of v = sqrt(a) noise - sqrt(1 - a) picture (Salimans and Ho 2022), with less weight where little
 noise is left (Hang et al. 2023), at times that are drawn more often where a picture's plan is decided. A small network
@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from server.engines.image.sigma_table import alphas_cumprod
-from training.image.data import Lesson, lesson, token_ids
+from training.image import train_text
+from training.image.data import lesson
 from training.image.network import fresh_text, fresh_unet
 from training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT = 0.1
 SNR_LIMIT = 5.0
 WARM_UP = 60
 """Steps in which the rate rises."""
@@ -38,7 +38,7 @@ FALL = 0.3
 OFFSET = 0.1
 """Deviation of the noise's mean."""
 
-TIME_POWER = 0.7
+TIME_POWER = 0.5
 """Times are a uniform draw to this power: fewer of the early ones, which only polish."""
 
 KEEP = 0.998
@@ -60,12 +60,12 @@ class Run:
 
 
 class Painter(nn.Module):
-    """UNet and text encoder as one thing to train."""
+    """UNet and text encoder as one thing; the text encoder is not trained any further."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = fresh_unet()
-        self.text = fresh_text()
+        self.text = fresh_text().requires_grad_(False)
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return the velocity [n, 4, h, w] of latents, for times [n] and token ids [n, 77]."""
@@ -81,7 +81,7 @@ def train(run: Run, folder: Path, until: int | None = None) -> Painter:
     """
     last = run.steps if until is None else until
     torch.manual_seed(run.seed)
-    course = _Course(run)
+    course = _Course(run, torch.load(folder / train_text.FILE, weights_only=True))
     state = folder / STATE
     if state.is_file():
         course.restore(torch.load(state, weights_only=True))
@@ -106,15 +106,16 @@ def kept(folder: Path) -> Painter:
 class _Course:
     """The networks with their optimisers and their running mean."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, text: dict[str, torch.Tensor]) -> None:
         self.done = 0
         self._run = run
         painter = Painter()
+        painter.text.load_state_dict(text)
         self.mean = copy.deepcopy(painter).requires_grad_(False)
         self._painter = painter.train().to(memory_format=torch.channels_last)
-        matrices = list(_matrices(painter))
+        matrices = list(_matrices(painter.unet))
         stepped = {id(matrix) for matrix in matrices}
-        others = [parameter for parameter in painter.parameters() if id(parameter) not in stepped]
+        others = [parameter for parameter in painter.unet.parameters() if id(parameter) not in stepped]
         self._muon = Muon(matrices)
         self._adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.99), weight_decay=1e-3)
         self._table = alphas_cumprod(0.00085, 0.012).float()
@@ -124,17 +125,17 @@ class _Course:
         run = self._run
         dice = random.Random(f"{run.seed} {self.done}")
         generator = torch.Generator().manual_seed(dice.getrandbits(48))
-        seen = _with_gaps(lesson(run.batch, dice), generator)
+        seen = lesson(run.batch, dice)
         loss = _loss(self._painter, seen.latents, seen.tokens, self._table, generator)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._painter.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self._painter.unet.parameters(), 1.0)
         pace = _pace(self.done, self.done / run.steps)
         for group in self._adam.param_groups:
             group["lr"] = run.rate * pace
         self._muon.step(run.matrix_rate * pace)
         self._adam.step()
         self._adam.zero_grad()
-        _follow(self.mean, self._painter, min(KEEP, (1 + self.done) / (20 + self.done)))
+        _follow(self.mean.unet, self._painter.unet, min(KEEP, (1 + self.done) / (20 + self.done)))
         self.done += 1
         return loss.item()
 
@@ -157,18 +158,11 @@ class _Course:
         self._adam.load_state_dict(state["adam"])
 
 
-def _matrices(painter: Painter) -> Iterator[nn.Parameter]:
-    """Yield the weights inside the networks; what reads and writes latents and words is for another optimiser."""
-    for name, parameter in painter.named_parameters():
-        if parameter.ndim >= 2 and not any(part in name for part in ("embeddings", "conv_in", "conv_out")):
+def _matrices(unet: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the weights inside the network; what reads and writes latents is for another optimiser."""
+    for name, parameter in unet.named_parameters():
+        if parameter.ndim >= 2 and not name.startswith(("conv_in", "conv_out")):
             yield parameter
-
-
-def _with_gaps(seen: Lesson, generator: torch.Generator) -> Lesson:
-    """Return the lesson with some captions left out."""
-    tokens = seen.tokens.clone()
-    tokens[torch.rand(len(tokens), generator=generator) < LEFT_OUT] = torch.tensor(token_ids(""))
-    return Lesson(seen.latents, tokens)
 
 
 def _loss(

@@ -3,25 +3,28 @@ from pathlib import Path
 import pytest
 
 from server.core.models import ModelKind
+from server.registry.cards import Probed, build
 from server.registry.catalog import Catalog
 from server.registry.hashes import HashCache
+from server.registry.probe.base import Finding
 from server.registry.starters import Starter, is_starter, starters
-from server.starter import CHAT, FOLDER, IMAGE
+from server.starter import CHAT, CHAT_FILE, FOLDER, IMAGE, IMAGE_FILE
+from server.starter.companions import CANNY, CANNY_FILE, PIXEL_ART, PIXEL_ART_FILE
 from tests.support.tiny_gguf import tiny_gguf
 
-FILES = ("chat.gguf", "image.safetensors", "pixel-art.safetensors", "control-canny.safetensors")
+FILES = (CHAT_FILE, IMAGE_FILE, PIXEL_ART_FILE, CANNY_FILE)
 ALL = {
     (f"{CHAT}.gguf", ModelKind.TEXT),
     (f"{IMAGE}.safetensors", ModelKind.CHECKPOINT),
-    ("pixel-art.safetensors", ModelKind.LORA),
-    ("control-canny.safetensors", ModelKind.CONTROLNET),
+    (f"{PIXEL_ART}.safetensors", ModelKind.LORA),
+    (f"{CANNY}.safetensors", ModelKind.CONTROLNET),
 }
 OF_TEXT = {entry for entry in ALL if entry[1] is ModelKind.TEXT}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in (*FILES, "CHAT.md"):
+    for name in (*FILES, "CHAT.md", "stranger.safetensors"):
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
 
@@ -46,6 +49,11 @@ def test_which_are_listed(
 
 def test_none_where_the_package_has_none(tmp_path: Path) -> None:
     assert list(starters("always", (), tmp_path)) == []
+
+
+def test_they_are_found_by_the_names_that_clients_use(folder: Path) -> None:
+    found = build([Probed(each, Finding(kind=each.kind)) for each in starters("always", (), folder)])
+    assert {draft.card.stem for draft in found} == {CHAT, IMAGE, PIXEL_ART, CANNY}
 
 
 def names(catalog: Catalog) -> dict[str, bool]:
@@ -80,4 +88,4 @@ def test_what_watches_the_folders_sees_no_change_in_them(tmp_path: Path) -> None
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert 0 < (FOLDER / "chat.gguf").stat().st_size <= 8 * 1024**2
+    assert 0 < (FOLDER / CHAT_FILE).stat().st_size <= 8 * 1024**2
