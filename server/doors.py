@@ -63,6 +63,7 @@ def make_dialects(service: Service, config: Config, catalog: Catalog, state: Pat
                 slots=text.slots,
                 context=text.context,
                 context_cap=text.context_cap,
+                saves_slots=bool(text.slots_dir) or any("slots_dir" in own for own in config.models.settings.values()),
             ),
         ),
         a1111.dialect(service, _a1111_settings(config, catalog, state)),

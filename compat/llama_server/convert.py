@@ -59,7 +59,13 @@ def _work(request: wire.GenerationFields, model: str, prompts: tuple[Prompt, ...
         constraint=constraint_to_core(request),
         logprobs=request.n_probs or (0 if request.return_tokens else None),
         adapters=request_to_core(request),
+        slot=slot_to_core(request.id_slot),
     )
+
+
+def slot_to_core(given: int | None) -> int | None:
+    """Return the slot that a request names; -1 is none, as its absence."""
+    return None if given is None or given < 0 else given
 
 
 def asked_by(request: wire.GenerationFields, work: CompletionRequest) -> Asked:
@@ -72,6 +78,7 @@ def asked_by(request: wire.GenerationFields, work: CompletionRequest) -> Asked:
         limit=work.sampling.max_tokens,
         tells_tokens=bool(request.return_tokens),
         tells_probabilities=bool(request.n_probs),
+        slot=-1 if work.slot is None else work.slot,
     )
 
 

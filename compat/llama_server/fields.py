@@ -54,11 +54,11 @@ HONOURED: Mapping[str, str] = {
     "return_tokens": "",
     "response_fields": "of the whole answer, or of the last chunk",
     "lora": "adapters by id or name with their scale; those that are not named do not act",
+    "id_slot": "the number by which /slots/{id_slot} finds what was computed; the prompt runs where it is best",
 }
 
 IGNORED: Mapping[str, str] = {
     "cache_prompt": _CACHE,
-    "id_slot": _CACHE,
     "n_cache_reuse": _CACHE,
     "n_keep": "a full context ends the text",
     "n_discard": "a full context ends the text",

@@ -27,6 +27,7 @@ from compat.llama_server.messages import template_to_core
 from compat.llama_server.model_routes import model_routes
 from compat.llama_server.sampling import unknown_samplers
 from compat.llama_server.settings import LlamaServerSettings
+from compat.llama_server.slots import slot_routes
 from compat.llama_server.stream import CompletionEncoder
 from server.core.text import CompletionRequest, Tokenized, TokenizeRequest
 from server.http.asking import gathered, opened
@@ -156,6 +157,7 @@ def router(service: Service, settings: LlamaServerSettings) -> Router:
             *_telling(door),
             *embedding_routes(service, door.facts, settings),
             *model_routes(service, door.facts, settings),
+            *slot_routes(service, door.facts, settings),
         ],
         exception_handlers={Exception: _refuse},
         request_max_body_size=settings.body_limit,

@@ -14,7 +14,7 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     after that come inside the stream (0 = open at once). `ping_s` seconds pass between keep-alive comments.
     `body_limit` is in bytes. With `strict`, fields that have no effect are refused. `slots`, `context` and
     `context_cap` are how text models will be loaded (`server.core.models.TextSettings`), told of those that are not.
-    `build` is told as `build_info`.
+    With `saves_slots` there is a folder for what slots hold. `build` is told as `build_info`.
     """
 
     default_model: str = ""
@@ -26,4 +26,5 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 8
     context: int = 0
     context_cap: int = 8192
+    saves_slots: bool = False
     build: str = "b1-hearth"

@@ -12,7 +12,8 @@ from server.core.text import LikelyToken, TextDelta, TextFinished, TextStarted, 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer takes from its request. `prompts` are shown as text ("" for tokens), one for `choices` each.
 
-    `limit` is how many tokens may be written, None = as many as the context holds.
+    `limit` is how many tokens may be written, None = as many as the context holds. `slot` is the one that was named,
+    -1 when none was.
     """
 
     model: str
@@ -22,6 +23,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None
     tells_tokens: bool = False
     tells_probabilities: bool = False
+    slot: int = -1
 
     @property
     def count(self) -> int:
@@ -68,6 +70,7 @@ class CompletionEncoder:
         return wire.Chunk(
             index=index,
             content=event.text,
+            id_slot=self._asked.slot,
             tokens=tuple(item.token for item in event.logprobs) if self._asked.tells_tokens else (),
             tokens_predicted=self._written[index],
             tokens_evaluated=self._prompt_tokens,
@@ -84,6 +87,7 @@ class CompletionEncoder:
         return wire.Completion(
             index=event.choice,
             content="",
+            id_slot=asked.slot,
             model=asked.model,
             tokens_predicted=usage.completion_tokens,
             tokens_evaluated=usage.prompt_tokens,

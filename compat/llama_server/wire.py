@@ -86,6 +86,7 @@ class GenerationFields(Struct, frozen=True, kw_only=True):
     return_tokens: bool | None = None
     response_fields: Texts | None = None
     lora: LoraScales | None = None
+    id_slot: OrAll | None = None
 
 
 class CompletionRequest(GenerationFields, frozen=True, kw_only=True):
@@ -207,6 +208,52 @@ class Embedding(Struct, frozen=True, kw_only=True):
 
     index: int
     embedding: tuple[tuple[float, ...], ...]
+
+
+class SlotFile(Struct, frozen=True):
+    """The body of `/slots/{id_slot}`: the file's name in the folder for slots; not needed to erase."""
+
+    filename: str = ""
+    model: ModelName | None = None
+
+
+class SaveTimings(Struct, frozen=True):
+    """How long it took to save a slot, in milliseconds."""
+
+    save_ms: float
+
+
+class SlotSaved(Struct, frozen=True, kw_only=True):
+    """A slot was saved: how many tokens it holds, how many bytes were written."""
+
+    id_slot: int
+    filename: str
+    n_saved: int
+    n_written: int
+    timings: SaveTimings
+
+
+class RestoreTimings(Struct, frozen=True):
+    """How long it took to restore a slot, in milliseconds."""
+
+    restore_ms: float
+
+
+class SlotRestored(Struct, frozen=True, kw_only=True):
+    """A slot was restored: how many tokens it holds, how many bytes were read."""
+
+    id_slot: int
+    filename: str
+    n_restored: int
+    n_read: int
+    timings: RestoreTimings
+
+
+class SlotErased(Struct, frozen=True, kw_only=True):
+    """A slot was emptied: how many tokens it held."""
+
+    id_slot: int
+    n_erased: int
 
 
 class NamedModel(Struct, frozen=True):

@@ -8,7 +8,7 @@ from compat.openai.fields import CHAT, COMPLETION, Field, Standing, is_off
 from compat.openai.messages import continuation, messages_to_core
 from compat.openai.prompts import prompts_to_core
 from compat.openai.reasoning import ignored_options, reasoning_to_core
-from compat.openai.sampling import adapters_to_core, max_tokens_of, sampling_to_core, unknown_samplers
+from compat.openai.sampling import adapters_to_core, max_tokens_of, sampling_to_core, slot_to_core, unknown_samplers
 from compat.openai.tools import tools_to_core
 from server.core.errors import InvalidValue, Unsupported
 from server.core.text import ChatRequest, CompletionRequest, Message, TextPart
@@ -49,6 +49,7 @@ def chat_to_core(request: wire.ChatCompletionRequest, model: str) -> ChatRequest
         logprobs=chat_logprobs_of(request),
         scope=request.cache_salt or "",
         adapters=adapters_to_core(request),
+        slot=slot_to_core(request),
     )
 
 
@@ -80,6 +81,7 @@ def completion_to_core(request: wire.CompletionRequest, model: str, default_toke
         best_of=_best_of(request, choices),
         scope=request.cache_salt or "",
         adapters=adapters_to_core(request),
+        slot=slot_to_core(request),
     )
 
 

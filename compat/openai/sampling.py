@@ -57,6 +57,11 @@ def adapters_to_core(request: wire.SamplerFields) -> tuple[AdapterScale, ...] | 
     )
 
 
+def slot_to_core(request: wire.SamplerFields) -> int | None:
+    """Return the slot that a request names; -1 is none, as its absence."""
+    return None if request.id_slot is None or request.id_slot < 0 else request.id_slot
+
+
 def sampling_to_core(request: wire.SamplerFields, max_tokens: int | None) -> SamplingParams:
     """Return the sampling of a request whose limit is known; raise InvalidValue with the field's path."""
     penalty = _first(request.repeat_penalty, request.repetition_penalty)

@@ -14,6 +14,7 @@ from compat.openai.picture_tool.events import CallBegins, CallFailed, PartialPic
 from server.core.errors import Cancelled, ProtocolError
 from server.core.image import ImageFinished, ImageReady, ImageStarted, Preview, StepDone
 from server.core.jobs import Event, Loading, Waiting
+from server.core.slots import SlotDone
 from server.core.text import (
     EmbeddingsReady,
     FinishReason,
@@ -346,15 +347,23 @@ class CompletionEncoder:
 
 
 OfAnotherJob = (
-    EmbeddingsReady | ScoresReady | Tokenized | ImageStarted | StepDone | Preview | ImageReady | ImageFinished
+    EmbeddingsReady
+    | ScoresReady
+    | Tokenized
+    | SlotDone
+    | ImageStarted
+    | StepDone
+    | Preview
+    | ImageReady
+    | ImageFinished
 )
 
 
 def not_text(event: OfAnotherJob) -> Never:
     """Raise ProtocolError: the event belongs to a job of another kind."""
     match event:
-        case EmbeddingsReady() | ScoresReady() | Tokenized():
-            raise ProtocolError("a job that writes text gave vectors, scores or tokens")
+        case EmbeddingsReady() | ScoresReady() | Tokenized() | SlotDone():
+            raise ProtocolError("a job that writes text gave vectors, scores, tokens or a file")
         case ImageStarted() | StepDone() | Preview() | ImageReady() | ImageFinished():
             raise ProtocolError("a text job gave pictures")
         case _:

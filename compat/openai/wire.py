@@ -200,6 +200,7 @@ class SamplerFields(Struct, frozen=True, kw_only=True):
     grammar_lazy: Any = None
     lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
+    id_slot: Annotated[int, Meta(ge=-1, le=INT32)] | None = None
 
 
 class SamplingFields(SamplerFields, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from server.core.pixels import (
     SplitRequest,
     UpscaleRequest,
 )
+from server.core.slots import SlotDone, SlotRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -43,6 +44,7 @@ Work = (
     | EmbeddingRequest
     | RerankRequest
     | TokenizeRequest
+    | SlotRequest
     | ImageRequest
     | UpscaleRequest
     | GridRequest
@@ -79,6 +81,7 @@ Event = (
     | EmbeddingsReady
     | ScoresReady
     | Tokenized
+    | SlotDone
     | ImageStarted
     | StepDone
     | Preview

@@ -165,6 +165,8 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     `chat_template` is how conversations become prompts: the name of a form (see `CHAT_FORMS`), a file with a Jinja
     template, or empty = what the model's file says, else the form that its name or vocabulary suggests. `norm_epsilon`
     replaces the epsilon of the model's RMS norms, 0 = what the file says.
+
+    `slots_dir` is the folder in which the caches of slots are kept when that is asked for, empty = they are not.
     """
 
     context: int = 0
@@ -193,6 +195,7 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, tag="text_settings
     draft_tokens: int = 15
     chat_template: str = ""
     norm_epsilon: float = 0.0
+    slots_dir: str = ""
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settings"):
@@ -207,7 +210,7 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, tag="image_settin
     a checkpoint that lends the VAE or text encoder which another one lacks. `memory_limit` is how many bytes the model
     and one job may take together
     where it runs, 0 = what is there. `preview_decoder` is a file of the TAESD kind that previews are made with. `warm`
-    keeps a spare worker for the next checkpoint, which has imported all that takes time.
+    keeps a spare worker for the next checkpoint, which has imported all that takes time and has memory for its weights.
     `largest_result` is how many pixels a picture may have once it is enlarged.
     """
 

@@ -146,7 +146,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     beside each chosen one, None = none at all. `split_reasoning` tells thoughts apart from the answer
     (`ReasoningDelta`); after `reasoning_budget` tokens they are ended (None = never, 0 = at once). What was computed of
     a prompt is used again for requests of the same `scope` alone. Of the model's adapters those in `adapters` act, and
-    no other; None = as is set for the model.
+    no other; None = as is set for the model. `slot` is the number by which a `SlotRequest` finds what was computed for
+    it; where the request runs is decided without it.
     """
 
     model: str
@@ -165,6 +166,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     reasoning_budget: int | None = None
     scope: str = ""
     adapters: tuple[AdapterScale, ...] | None = None
+    slot: int | None = None
 
 
 class PlacedPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,8 +183,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     Choice `k` of prompt `i` has the index `i * choices + k` in every event. `echo` sends the prompt's text first, with
     its tokens' logprobs if `logprobs` (see ChatRequest) asks for them. `suffix` is the text that follows (fill in the
     middle). Of `best_of` drawn continuations the `choices` with the highest mean logprob are sent (0 = all are).
-    `pictures` stand in prompts that are texts, in the order of prompts and letters. For `scope` and `adapters` see
-    ChatRequest.
+    `pictures` stand in prompts that are texts, in the order of prompts and letters. For `scope`, `adapters` and `slot`
+    see ChatRequest.
     """
 
     model: str
@@ -197,6 +199,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completi
     pictures: tuple[PlacedPicture, ...] = ()
     scope: str = ""
     adapters: tuple[AdapterScale, ...] | None = None
+    slot: int | None = None
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):

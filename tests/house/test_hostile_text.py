@@ -8,12 +8,22 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from compat.anthropic import convert as anthropic
+from compat.anthropic import wire as anthropic_wire
+from compat.llama_server import convert as llama_server
+from compat.llama_server import wire as llama_server_wire
+from compat.openai import convert as openai
+from compat.openai import wire as openai_wire
+from compat.openai.responses.convert import response_to_core
+from compat.openai.responses.items import own_items
+from compat.openai.responses.wire import ResponsesRequest
 from server.core.models import TextSettings
 from tests.support.aio import asynchronous
 from tests.support.open_house import real_house
@@ -152,27 +162,83 @@ def tool(parameters: Any, name: str = "f") -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
 
+Way = tuple[str, Mapping[str, Any]]
+
+
+def ways_of_schema(schema: Any) -> tuple[Sequence[Way], ...]:
+    """Return the ways in which requests hold answers to a schema; the engine gets the same from those of one group."""
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    flat = {"type": "json_schema", "name": "x", "schema": schema}
+    return (
+        (
+            ("/v1/chat/completions", {"response_format": form}),
+            ("/v1/responses", {"text": {"format": flat}}),
+            ("/v1/messages", {"output_format": {"type": "json_schema", "schema": schema}}),
+        ),
+        (("/v1/completions", {"response_format": form}), ("/completion", {"json_schema": schema})),
+        (
+            ("/v1/chat/completions", {"tools": [tool(schema)], "tool_choice": "required"}),
+            ("/v1/messages", {"tools": [{"name": "f", "input_schema": schema}], "tool_choice": {"type": "any"}}),
+        ),
+        (
+            ("/v1/chat/completions", {"tools": [tool(schema)]}),
+            ("/v1/responses", {"tools": [{"type": "function", "name": "f", "parameters": schema}]}),
+        ),
+    )
+
+
+def ways_of_pattern(pattern: str) -> tuple[Sequence[Way], ...]:
+    """Return the same for patterns."""
+    raw = ({"guided_regex": pattern}, {"structured_outputs": {"regex": pattern}})
+    return (("/v1/chat/completions", {"regex": pattern}),), tuple(("/v1/completions", fields) for fields in raw)
+
+
+def ways_of_grammar(grammar: str) -> tuple[Sequence[Way], ...]:
+    """Return the same for grammars."""
+    raw = ("/v1/completions", "/completion")
+    return (("/v1/chat/completions", {"grammar": grammar}),), tuple((path, {"grammar": grammar}) for path in raw)
+
+
 def held_bodies() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield a path, what is wrong, and the fields that hold answers to something."""
-    for what, schema in schemas():
-        form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
-        yield "/v1/chat/completions", what, {"response_format": form}
-        yield "/v1/chat/completions", what, {"tools": [tool(schema)], "tool_choice": "required"}
-        yield "/v1/chat/completions", what, {"tools": [tool(schema)]}
-        yield "/v1/completions", what, {"response_format": form}
-        yield "/v1/responses", what, {"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}}
-        yield "/v1/responses", what, {"tools": [{"type": "function", "name": "f", "parameters": schema}]}
-        yield "/v1/messages", what, {"output_format": {"type": "json_schema", "schema": schema}}
-        forced = {"tools": [{"name": "f", "input_schema": schema}], "tool_choice": {"type": "any"}}
-        yield "/v1/messages", what, forced
-        yield "/completion", what, {"json_schema": schema}
-    for what, pattern in patterns():
-        yield "/v1/chat/completions", what, {"regex": pattern}
-        yield "/v1/completions", what, {"guided_regex": pattern}
-        yield "/v1/completions", what, {"structured_outputs": {"regex": pattern}}
-    for what, grammar in grammars():
-        for path in ("/v1/chat/completions", "/v1/completions", "/completion"):
-            yield path, what, {"grammar": grammar}
+    """Yield a path, what is wrong, and the fields that hold answers to something: of each group the ways take turns."""
+    kinds = ((schemas(), ways_of_schema), (patterns(), ways_of_pattern), (grammars(), ways_of_grammar))
+    for hell, ways_of in kinds:
+        for turn, (what, held) in enumerate(hell):
+            for ways in ways_of(held):
+                path, fields = ways[turn % len(ways)]
+                yield path, what, fields
+
+
+def held_to(path: str, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a door asks of the engine for a body, as far as it holds the answer to something."""
+    body = encoded({**ROUTES[path], **fields})
+    match path:
+        case "/v1/chat/completions":
+            work: Any = openai.chat_to_core(msgspec.json.decode(body, type=openai_wire.ChatCompletionRequest), "m")
+        case "/v1/completions":
+            work = openai.completion_to_core(msgspec.json.decode(body, type=openai_wire.CompletionRequest), "m", 16)
+        case "/v1/responses":
+            asked = msgspec.json.decode(body, type=ResponsesRequest)
+            work = response_to_core(asked, own_items(asked.input), "m")
+        case "/v1/messages":
+            work = anthropic.to_core(msgspec.json.decode(body, type=anthropic_wire.MessagesRequest))
+        case _:
+            work = llama_server.completion_to_core(
+                msgspec.json.decode(body, type=llama_server_wire.CompletionRequest), "m"
+            )
+    constraint = work.constraint
+    if constraint is not None:  # the field to name in a refusal is each door's own
+        constraint = msgspec.structs.replace(constraint, param="")
+    tools = tuple(offered.parameters for offered in getattr(work, "tools", ()))
+    return constraint, tools, getattr(work, "tool_choice", "auto")
+
+
+def test_the_ways_of_a_group_ask_the_same_of_the_engine() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    for groups in (ways_of_schema(schema), ways_of_pattern("a+b"), ways_of_grammar('root ::= "a"')):
+        told = [[held_to(path, fields) for path, fields in ways] for ways in groups]
+        assert all(each == of_group[0] for of_group in told for each in of_group)
+        assert all(constraint is not None or tools for of_group in told for constraint, tools, _ in of_group)
 
 
 def talks() -> Iterator[tuple[str, list[Any]]]:

@@ -12,7 +12,7 @@ from compat.openai.picture_fields import ToolPictures
 from compat.openai.reasoning import template_options, thought
 from compat.openai.responses import output, wire
 from compat.openai.responses.items import Placed, items_to_messages
-from compat.openai.sampling import adapters_to_core, sampling_to_core
+from compat.openai.sampling import adapters_to_core, sampling_to_core, slot_to_core
 from compat.openai.tools import PICTURES, Offer, choose, function_to_core
 from server.core.errors import InvalidValue
 from server.core.text import ChatRequest, Message, TextPart
@@ -52,6 +52,7 @@ def response_to_core(request: wire.ResponsesRequest, items: Sequence[Placed], mo
         logprobs=_logprobs(request),
         scope=request.cache_salt or "",
         adapters=adapters_to_core(request),
+        slot=slot_to_core(request),
     )
 
 

@@ -16,7 +16,9 @@ engine           the batching loop; one decode a step
   replies, reply                 what a request becomes; one choice: tokens in, events out
     sampling_values              what was asked for, checked, in llama.cpp's terms
     token_sampling, candidates   which token comes next: the row is cut, a native chain chooses
-    lottery                      a draw from a long row without weighing all of it
+    upper_draw                   a draw from the upper part of a long row, without weighing all of it
+    lottery                      the same where no part stands out
+    exponentials                 of a long row, as ggml computes them
     array_sampling               all samplers over arrays, for rows that stay long and what native code cannot do
     penalties, dry               what the text has used already becomes less likely
     detokenise, stop_strings     tokens to text that may be shown
@@ -30,9 +32,13 @@ engine           the batching loop; one decode a step
       output_parser, reasoning, tool_formats   answer, thoughts and calls out of text
       parsed_text                the events of a parsed reply
 tokenising       text to tokens and back, answered at once
+slots            caches kept in files and taken back, between two steps
+  slot_files     what such a file is, and that it is whole
+  identity       whose it is: told by samples of the model's files
 embedding_engine the other engine: vectors of texts, scores of documents
   embedding_inputs, embedding_context   requests to tokens; many texts in one call
 legacy           models of 2023 become GGUF files before they are loaded
+whole_file       a file that is there whole or not at all
 prompts          requests to checked prompts
   conversation   chats, by
     chat_template, template_sandbox   messages to text, by a stranger's code

@@ -20,20 +20,22 @@ class Adapters:
     """All adapters of one model, in the order in which requests count them, and the set that acts on a context.
 
     The library frees them with their model, which must outlive this. One that cannot be loaded keeps its place with the
-    reason, so that the others keep theirs; the model runs without it.
+    reason, so that the others keep theirs; the model runs without it. `files` are those of the others, by place.
     """
 
     def __init__(self, model: Model, wanted: Sequence[str | Adapter], log: LogTap) -> None:
         """Load the files; blocks until done. Must come before a context is made of the model."""
         self.size = 0
+        self.files: dict[int, Path] = {}
         self._pointers: list[Any] = []
         self._acting = NO_ADAPTERS
-        listed = []
+        listed: list[AdapterFacts] = []
         for item in wanted:
             adapter = Adapter(name=item) if isinstance(item, str) else item
             pointer, problem = _load(model, adapter, log)
             self._pointers.append(pointer)
             if problem is None:
+                self.files[len(listed)] = Path(adapter.file)
                 self.size += Path(adapter.file).stat().st_size
             else:
                 logger.warning("the adapter %s cannot be used: %s", adapter.name, problem)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engines.text.candidates import Ids, Row, largest, survey
+from server.engines.text.exponentials import exponentials
 from server.engines.text.lottery import Lottery
 from server.engines.text.sampling_values import Chain
 
@@ -61,8 +62,8 @@ class Pool:
     def weights(self) -> Row:
         """Return the exponentials [n] of the logits relative to the largest; 0 for what was dropped."""
         if self._weights is None:
-            self._weights = self.logits - np.float32(self.peak)
-            np.exp(self._weights, out=self._weights)
+            self._weights = np.empty_like(self.logits)
+            exponentials(self.logits, self.peak, self._weights)
             self._weighed_bound = -math.inf
         if self.bound > self._weighed_bound:
             self._weights *= self.alive()

@@ -7,7 +7,7 @@ are carried out, natively and in the mirror at once.
 from server.engines.text.native import Context
 from server.engines.text.neighbours import closing_moves
 from server.engines.text.pictures import clipped, position_after
-from server.engines.text.prefix import WORTH_COPYING, Placement, place
+from server.engines.text.prefix import WORTH_COPYING, Placement, Scope, Tokens, place
 from server.engines.text.reply import Reply
 from server.engines.text.sequences import CachedSequence
 
@@ -15,13 +15,15 @@ from server.engines.text.sequences import CachedSequence
 class Caches:
     """All sequences of a context, by their numbers.
 
-    `started` are those whose prompt is still to be computed, the oldest request first.
+    `started` are those whose prompt is still to be computed, the oldest request first. `length` is how many tokens each
+    has room for.
     """
 
     def __init__(self, context: Context, *, slots: int, length: int) -> None:
         """Begin with `slots` empty sequences of `length` tokens."""
         self.sequences = [CachedSequence(number, length) for number in range(slots)]
         self.started: list[CachedSequence] = []
+        self.length = length
         self._context = context
         self._uses = 0
 
@@ -60,12 +62,37 @@ class Caches:
         """Forget what a sequence holds."""
         self._context.trim(sequence.id, 0)
         sequence.inherit(sequence, 0)
+        sequence.slot = None
 
     def empty_idle(self) -> None:
         """Forget what all sequences hold in which nothing runs."""
         for sequence in self.sequences:
             if sequence.reply is None:
                 self.empty(sequence)
+
+    def of_slot(self, slot: int, scope: str) -> CachedSequence | None:
+        """Return the sequence of the newest request of that number; where none is, the one that has it itself.
+
+        None when it holds what belongs to another scope than the one of that name.
+        """
+        own = [sequence for sequence in self.sequences if sequence.scope.name == scope]
+        asked = [sequence for sequence in own if sequence.slot == slot]
+        if asked:
+            return max(asked, key=lambda sequence: sequence.last_used)
+        return next((sequence for sequence in own if sequence.id == slot and sequence.slot is None), None)
+
+    def least_wanted(self) -> CachedSequence | None:
+        """Return the sequence that may be overwritten first: an empty one, else the one longest unused."""
+        idle = [sequence for sequence in self.sequences if sequence.reply is None]
+        return min(idle, key=lambda s: (s.length > 0, s.last_used, s.id), default=None)
+
+    def fill(self, sequence: CachedSequence, tokens: Tokens, scope: Scope, slot: int) -> None:
+        """Note that a sequence holds these tokens [n] of a scope now, which may be asked for as a slot."""
+        sequence.inherit(sequence, 0)
+        sequence.runs = ()  # where pictures stand is told by the prompts that inherit them
+        sequence.extend(tokens)
+        sequence.scope, sequence.slot = scope, slot
+        sequence.last_used = self._next_use()
 
     def close_gaps(self) -> None:
         """Move running replies, where it is worth it, so that all of them are in neighbouring sequences."""
@@ -84,6 +111,7 @@ class Caches:
         self._context.copy(source.id, target.id)
         target.inherit(source, source.length)
         target.last_used = source.last_used
+        target.slot = source.slot
 
     def _drop_half_picture(self, sequence: CachedSequence) -> None:
         """Forget a piece of a picture of which only a part was computed: nobody could go on with it."""
@@ -109,6 +137,7 @@ class Caches:
         target.runs = reply.pictures
         target.reply = reply
         target.scope = reply.scope
+        target.slot = reply.slot
         target.last_used = self._next_use()
         reply.start(shared)
         self.started.append(target)

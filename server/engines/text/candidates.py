@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from server.engines.text.exponentials import exponentials
+
 NEGLIGIBLE = 1e-6
 _SMALL_VOCABULARY = 1024
 _MANY = 512
@@ -102,13 +104,13 @@ def shortlist(seen: Survey, cut: Cut, most: int | None = None) -> Ids | None:
         return _nucleus(seen, cut)
     if cut.sigmas:
         least = _within(row, peak, cut.sigmas)
-        found = _from(seen, least, most) if len(maxima) else None
+        found = reaching(seen, least, most) if len(maxima) else None
         return found if found is not None else np.flatnonzero(row >= np.float32(least))
     if not len(maxima) or cut.whole:
         return None
     if cut.top:
         return _top(seen, max(cut.top, cut.keep))
-    ids = _from(seen, peak - cut.below - _SLACK, most) if cut.below < math.inf else _heavy(seen, cut, most)
+    ids = reaching(seen, peak - cut.below - _SLACK, most) if cut.below < math.inf else _heavy(seen, cut, most)
     if ids is not None and len(ids) < cut.keep:
         ids = _top(seen, cut.keep)
     return ids
@@ -120,10 +122,13 @@ def weight_sum(row: Row, peak: float, heat: float = 1.0) -> float:
     total = 0.0
     for start in range(0, len(row), _BLOCK):
         block = row[start : start + _BLOCK]
-        weights = np.subtract(block, np.float32(peak), out=out[: len(block)])
-        if heat != 1.0:
+        weights = out[: len(block)]
+        if heat == 1.0:
+            total += exponentials(block, peak, weights)
+        else:
+            np.subtract(block, np.float32(peak), out=weights)
             weights /= np.float32(heat)
-        total += float(np.exp(weights, out=weights).sum())
+            total += exponentials(weights, 0.0, weights)
     return total
 
 
@@ -144,13 +149,13 @@ def best_of(seen: Survey, count: int) -> Ids:
 def _top(seen: Survey, count: int) -> Ids | None:
     """Return a set that has the `count` largest in it: so many classes reach the bound, each with one at least."""
     if 2 * count <= len(seen.maxima):
-        return _from(seen, float(np.partition(seen.maxima, -count)[-count]), len(seen.row) // 4)
+        return reaching(seen, float(np.partition(seen.maxima, -count)[-count]), len(seen.row) // 4)
     if 4 * count > len(seen.row):
         return None
     return np.flatnonzero(seen.row >= np.partition(seen.row, -count)[-count])
 
 
-def _from(seen: Survey, bound: float, most: int) -> Ids | None:
+def reaching(seen: Survey, bound: float, most: int) -> Ids | None:
     """Return the ids of the logits from `bound` on; None when they are more than `most`."""
     row, maxima, _ = seen
     least = np.float32(max(bound, _LOWEST))  # where most tokens are forbidden, the bound may be -inf
@@ -160,8 +165,8 @@ def _from(seen: Survey, bound: float, most: int) -> Ids | None:
         return ids if len(ids) <= most else None
     if len(reached) > most:
         return None
-    reaching = row >= least
-    return None if np.count_nonzero(reaching) > most else np.flatnonzero(reaching)
+    found = row >= least
+    return None if np.count_nonzero(found) > most else np.flatnonzero(found)
 
 
 def _in_classes(seen: Survey, reached: Ids, least: np.float32) -> Ids:
@@ -169,8 +174,8 @@ def _in_classes(seen: Survey, reached: Ids, least: np.float32) -> Ids:
     if len(reached) == 0 or reached[-1] == classes:
         ids, values = seen.members(reached)
         return ids[values >= least]
-    reaching = seen.row[: classes * CLASS].reshape(CLASS, classes).take(reached, axis=1) >= least
-    found = reaching.ravel().nonzero()[0]
+    enough = seen.row[: classes * CLASS].reshape(CLASS, classes).take(reached, axis=1) >= least
+    found = enough.ravel().nonzero()[0]
     members, places = np.divmod(found, len(reached))
     members *= classes
     members += reached[places]
@@ -234,7 +239,7 @@ def _heavy(seen: Survey, cut: Cut, most: int) -> Ids | None:
         return _weighed(values, ids, peak, cut)
     if most < len(row) // 4:
         return None
-    ids_or_all = _from(seen, peak - (math.log(len(row)) - math.log(cut.light)) * cut.heat, most)
+    ids_or_all = reaching(seen, peak - (math.log(len(row)) - math.log(cut.light)) * cut.heat, most)
     if ids_or_all is None or len(ids_or_all) <= _MANY:
         return ids_or_all
     return _weighed(row[ids_or_all], ids_or_all, peak, cut)

@@ -6,11 +6,13 @@ once.
 """
 
 import time
+from pathlib import Path
 from typing import TypeGuard
 
 from server.core.errors import Broken, InvalidValue, ServerError, Unsupported
 from server.core.jobs import CancelMode, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
 from server.core.models import LoadedFacts
+from server.core.slots import SlotRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -24,6 +26,7 @@ from server.engines.text.arrivals import Arrival, Arrivals
 from server.engines.text.batch import SCORED_ROWS
 from server.engines.text.caches import Caches
 from server.engines.text.draft import DraftModel
+from server.engines.text.identity import Identity
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
 from server.engines.text.open_jobs import OpenJobs
@@ -33,6 +36,7 @@ from server.engines.text.replies import Replies
 from server.engines.text.schedule import Decode, Pending, Prefill, came_together, next_step
 from server.engines.text.sequences import CachedSequence
 from server.engines.text.sight import Sight
+from server.engines.text.slots import Slots
 from server.engines.text.speculator import Speculator
 from server.engines.text.steps import Steps
 from server.engines.text.tokenising import tokenised
@@ -57,6 +61,8 @@ class LlamaEngine:
         log: LogTap,
         speculator: Speculator,
         *,
+        identity: Identity,
+        slots_folder: Path | None = None,
         sight: Sight | None = None,
         draft: DraftModel | None = None,
     ) -> None:
@@ -73,12 +79,16 @@ class LlamaEngine:
         self._sight = sight
         self._draft = draft
         self._arrivals = Arrivals(sight)
+        self._slots = Slots(context, self._caches, identity, folder=slots_folder, adapters=adapters.facts)
         self._prompt_turns, self._answer_turns = Turns(1), Turns(TURN)
 
     def submit(self, job: JobId, work: Work) -> None:
         """Check and queue a job; see `Prompts.of` and `Replies.of` for the errors."""
         if isinstance(work, TokenizeRequest):
             self._jobs.ready += [JobEvent(job, tokenised(work, self._vocabulary, self._prompts)), JobDone(job)]
+            return
+        if isinstance(work, SlotRequest):
+            self._slots.submit(job, work)
             return
         if not _continues(work):
             raise Unsupported.of("model", "this is a text model")
@@ -102,6 +112,9 @@ class LlamaEngine:
         if self._jobs.ready:
             ready, self._jobs.ready = self._jobs.ready, []
             return ready
+        if self._slots and (done := self._slots.step()):
+            self._jobs.unplaced = True
+            return done
         self._place_waiting()
         prompts = self._pending()
         if not self._jobs.waiting:
@@ -135,6 +148,9 @@ class LlamaEngine:
 
     def cancel(self, job: JobId, mode: CancelMode) -> None:
         """End a job; STOP and SKIP send what is held back and the finish of every choice first."""
+        if job in self._slots:
+            self._slots.cancel(job)
+            self._jobs.ready.append(JobDone(job))
         if job in self._arrivals:
             self._jobs.ready += self._arrived(
                 Arrival(job, self._arrivals.take(job)), wanted=mode is not CancelMode.ABANDON
@@ -150,7 +166,7 @@ class LlamaEngine:
 
     def is_idle(self) -> bool:
         """Tell whether nothing waits, runs or is to be reported."""
-        return not self._jobs.ready and not self._jobs.all and not self._arrivals
+        return not (self._jobs.ready or self._jobs.all or self._arrivals or self._slots)
 
     def close(self) -> None:
         """Free everything; may be called twice."""

@@ -1,5 +1,6 @@
 """Loads a GGUF file into an engine: model, context, vocabulary, prompts, put together by hand."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from server.engines.text.embedding_context import EmbeddingContext
 from server.engines.text.embedding_engine import EmbeddingEngine
 from server.engines.text.engine import LlamaEngine
 from server.engines.text.footprint import Meter
+from server.engines.text.identity import Identity
 from server.engines.text.legacy.ready import ready_file
 from server.engines.text.native import Context, Model
 from server.engines.text.native_log import LogTap
@@ -72,8 +74,12 @@ def _load(card: ModelCard, settings: TextSettings, report: Report, log: LogTap) 
         meter = Meter()
         model = Model(file, settings, report, log, architecture=card.architecture)
         owned.callback(model.close)
-        load = _load_embedding_engine if model.pooling else _load_engine
-        engine = load(card, settings, model, meter, log, owned)
+        engine: LlamaEngine | EmbeddingEngine
+        if model.pooling:
+            engine = _load_embedding_engine(card, settings, model, meter, log, owned)
+        else:
+            files = (file, *map(Path, card.files[1:]))
+            engine = _load_engine(card, files, settings, model, meter, log, owned)
         owned.pop_all()
         return engine
 
@@ -92,7 +98,13 @@ def _load_embedding_engine(
 
 
 def _load_engine(
-    card: ModelCard, settings: TextSettings, model: Model, meter: Meter, log: LogTap, owned: ExitStack
+    card: ModelCard,
+    files: Sequence[Path],
+    settings: TextSettings,
+    model: Model,
+    meter: Meter,
+    log: LogTap,
+    owned: ExitStack,
 ) -> LlamaEngine:
     if not model.is_decoder:
         raise LoadFailed(f"{card.name!r} is an encoder; only models that continue a text can be run")
@@ -122,7 +134,20 @@ def _load_engine(
     conversations = ConversationPrompts(vocabulary, template, facts.context, sight, fallback)
     prompts = Prompts(vocabulary, conversations, facts.context, sight)
     speculator = Speculator(rows=context.rows, wanted=settings.speculation and context.can_cut, draft=draft)
-    return LlamaEngine(model, context, vocabulary, prompts, facts, adapters, log, speculator, sight=sight, draft=draft)
+    return LlamaEngine(
+        model,
+        context,
+        vocabulary,
+        prompts,
+        facts,
+        adapters,
+        log,
+        speculator,
+        identity=Identity(files, settings, adapters.files),
+        slots_folder=Path(settings.slots_dir).expanduser() if settings.slots_dir else None,
+        sight=sight,
+        draft=draft,
+    )
 
 
 def _load_draft(

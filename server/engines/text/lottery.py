@@ -35,10 +35,14 @@ class Lottery:
         if self._random is None:  # most replies never need any
             self._random = np.random.default_rng(self._seed)
         urn = _Urn(seen, np.float32(max(bound, _LOWEST)), np.float32(heat))
-        while True:
-            taken = urn.first_taken(self._random.random(_PROPOSALS))
-            if taken is not None:
-                return taken
+        # Where a few tokens weigh most, the first proposal is one of them: the others are not even drawn.
+        proposals = self._random.random(1)
+        taken = urn.among_outstanding(proposals[0])
+        while taken is None:
+            proposals = np.append(proposals, self._random.random(_PROPOSALS - len(proposals)))
+            taken = urn.first_taken(proposals)
+            proposals = proposals[:0]
+        return taken
 
 
 class _Urn:
@@ -58,6 +62,11 @@ class _Urn:
         ceilings[numbers] = 0
         self._ceilings = ceilings[: seen.classes]
         self._total = self._inside + CLASS * float(ceilings.sum(dtype=np.float64))
+
+    def among_outstanding(self, proposal: float) -> int | None:
+        """Return what a number in 0 ... 1 proposes among what stands out; None when it proposes another token."""
+        spot = proposal * self._total
+        return self._outstanding(spot) if spot < self._inside else None
 
     def first_taken(self, proposals: npt.NDArray[np.float64]) -> int | None:
         """Return what is taken first of the proposals [n], numbers in 0 ... 1; None when none is."""

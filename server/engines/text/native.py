@@ -232,6 +232,24 @@ class Context:
         """Forget everything of a sequence from position `length` on; False when the model cannot forget a part."""
         return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
 
+    def save(self, sequence: int, tokens: npt.NDArray[np.int32], path: str) -> int:
+        """Write a sequence's cache and the tokens [n] it stands for to a file; return its bytes, 0 when that failed."""
+        ids = np.ascontiguousarray(tokens, np.int32)
+        return int(llama_cpp.llama_state_seq_save_file(self.pointer, path.encode(), sequence, _ids(ids), len(ids)))
+
+    def restore(self, sequence: int, path: str, room: int) -> npt.NDArray[np.int32] | None:
+        """Take a sequence's cache from such a file; return the tokens [n <= `room`] it stands for, None if refused.
+
+        What the sequence held before is lost in any case. The library trusts the file: a damaged one may end the
+        process.
+        """
+        ids = np.zeros(max(1, room), np.int32)
+        count = ctypes.c_size_t()
+        read = llama_cpp.llama_state_seq_load_file(
+            self.pointer, path.encode(), sequence, _ids(ids), room, ctypes.byref(count)
+        )
+        return ids[: count.value].copy() if read else None
+
     def clear(self) -> None:
         """Forget all sequences."""
         llama_cpp.llama_memory_clear(self._memory, True)
@@ -250,6 +268,10 @@ def set_positions(params: Any, settings: TextSettings) -> None:
     params.rope_freq_base = settings.rope_frequency_base
     params.rope_freq_scale = settings.rope_frequency_scale
     params.yarn_orig_ctx = settings.yarn_original_context
+
+
+def _ids(tokens: npt.NDArray[np.int32]) -> Any:
+    return tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
 
 
 def _load_mode(settings: TextSettings) -> int:

@@ -71,6 +71,7 @@ class Replies:
                         scope=scope,
                         seeded=params.seed is not None and not sampler.is_greedy,
                         pictures=prompt.pictures,
+                        slot=work.slot,
                     )
                 )
         return replies

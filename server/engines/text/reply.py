@@ -50,12 +50,13 @@ class Reply:
         scope: Scope = Scope(),  # noqa: B008 (a constant)
         seeded: bool = False,
         pictures: Runs = (),
+        slot: int | None = None,
     ) -> None:
         """Make a reply; `tell` sends the logprobs with the text, `lead` says how it is held and read.
 
         Its prompt shares caches with those of its `scope` alone, which also says under which adapters it is computed.
         With `seeded`, tokens are drawn and the same ones are expected whenever the request is repeated. `pictures` are
-        where the prompt has negative ids.
+        where the prompt has negative ids. `slot` is the number by which its cache may be asked for.
         """
         self.job = job
         self.choice = choice
@@ -71,6 +72,7 @@ class Reply:
         self.scope = scope
         self.seeded = seeded
         self.pictures = pictures
+        self.slot = slot
         self.foresight = Foresight()
         self.tie = False
         self._ends = ends

@@ -10,13 +10,15 @@ from server.engines.text.reply import Reply
 class CachedSequence:
     """A mirror of one native sequence. The engine keeps it in step with what it asks the context to do.
 
-    `runs` are the pictures of the prompt that it holds, or that is computed in it.
+    `runs` are the pictures of the prompt that it holds, or that is computed in it. `slot` is the number by which its
+    content may be asked for, None = its own.
     """
 
     def __init__(self, number: int, context: int) -> None:
         self.id = number
         self.reply: Reply | None = None
         self.last_used = 0
+        self.slot: int | None = None
         self.scope = Scope()
         self.length = 0
         self.runs: Runs = ()

@@ -1,15 +1,15 @@
 """A resolved chain -> the choice of each token of one reply.
 
 Bias, and penalties that stand first in the chain, touch few tokens and are written into the row itself. The row is cut
-to the tokens that can matter (`candidates`); a native chain chooses among them. From rows that stay long a token is
-drawn by `lottery` where nothing but bounds and temperatures act; all else, dynamic temperature, Mirostat, and penalties
-that act after a filter go through `array_sampling`.
+to the tokens that can matter (`candidates`); a native chain chooses among them. Where nothing but top-p, min-p and
+temperatures act, `upper_draw` draws from a long row without either. All other rows that stay long, dynamic temperature,
+Mirostat, and penalties that act after a filter go through `array_sampling`.
 """
 
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import llama_cpp
 import numpy as np
@@ -18,9 +18,9 @@ from server.core.errors import Broken
 from server.engines.text.array_sampling import ArrayChain
 from server.engines.text.candidates import NEGLIGIBLE, Cut, Ids, Row, shortlist, survey
 from server.engines.text.dry import BreakerTable, DryWindow
-from server.engines.text.lottery import Lottery
 from server.engines.text.penalties import PenaltyWindow
 from server.engines.text.sampling_values import Chain
+from server.engines.text.upper_draw import UpperDraw, upper_of
 
 NOTHING_ALLOWED = -1
 _NATIVE_MOST = 2048
@@ -65,13 +65,6 @@ class Restriction(Protocol):
     def allows(self, token: int) -> bool:
         """Tell whether a token may come next."""
         ...
-
-
-class Plain(NamedTuple):
-    """A chain that lets everything pass that is at most `below` the largest logit, and draws at temperature `heat`."""
-
-    below: float
-    heat: float
 
 
 class _Window(Protocol):
@@ -121,8 +114,8 @@ class TokenSampler:
         self._arrays = ArrayChain(chain, seed, touches)
         self._body = body
         self._left = _without(body, "top_n_sigma" if self._cut.sigmas else "top_p" if self._cut.share else "")
-        self._plain = plain_of(chain, body)
-        self._lottery = Lottery(seed)
+        upper = None if self.is_greedy else upper_of(chain, body)
+        self._upper = None if upper is None else UpperDraw(upper, seed)
         self._native: Any = None
         if not self.is_greedy and _is_native(chain, body):
             self._native = _native_chain(chain, self._left, seed)
@@ -168,9 +161,10 @@ class TokenSampler:
         seen = survey(values)
         if not _is_possible(seen.peak):
             return NOTHING_ALLOWED
-        ids = shortlist(seen, self._cut, _NATIVE_MOST if self._plain is not None else None)
-        if ids is None and self._plain is not None and len(seen.maxima):
-            place = self._lottery.draw(seen, seen.peak - self._plain.below, self._plain.heat)
+        ids: Ids | None = None
+        if self._upper is None or not len(seen.maxima):
+            ids = shortlist(seen, self._cut)
+        elif (place := self._upper.draw(seen)) is not None:
             return place if allowed is None else int(allowed[place])
         # Where the cut is a filter itself and was not made, that filter is still to act.
         order = self._body if ids is None and self._cut.share else self._left
@@ -237,22 +231,6 @@ def _share_cut(chain: Chain, before: Sequence[str], heat: float) -> Cut | None:
     if chain.heat_range > 0 and "temperature" in before:
         return None
     return Cut(share=max(chain.top_p, NEGLIGIBLE), heat=heat)
-
-
-def plain_of(chain: Chain, body: Sequence[str]) -> Plain | None:
-    """Return what a chain comes to where only bounds and temperatures act, None where more does."""
-    below, heat = math.inf, 1.0
-    if chain.mirostat.version or chain.min_keep > 1:
-        return None
-    for name in body:
-        match name:
-            case "temperature" if chain.temperature > 0 and chain.heat_range <= 0:
-                heat *= chain.temperature
-            case "min_p":
-                below = min(below, -math.log(min(chain.min_p, 1.0)) * heat)
-            case _:
-                return None
-    return Plain(below, heat)
 
 
 def _without(body: Sequence[str], name: str) -> tuple[str, ...]:

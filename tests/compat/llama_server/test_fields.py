@@ -17,7 +17,7 @@ SAMPLES: dict[str, Any] = {
     "repeat_last_n": 5, "repeat_penalty": 1.5, "presence_penalty": 1, "frequency_penalty": 1, "dry_multiplier": 1,
     "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 5, "dry_sequence_breakers": ["x"], "mirostat": 1,
     "mirostat_tau": 4, "mirostat_eta": 0.2, "samplers": ["top_k"], "grammar": "root ::= x", "json_schema": {},
-    "n_probs": 2, "return_tokens": True, "lora": [{"id": 0, "scale": 1}],
+    "n_probs": 2, "return_tokens": True, "lora": [{"id": 0, "scale": 1}], "id_slot": 3,
 }  # fmt: skip
 ELSEWHERE = {"model", "stream", "response_fields", "input_prefix", "input_suffix", "input_extra"}
 
@@ -35,7 +35,9 @@ def test_honoured_fields_change_the_work(name: str) -> None:
     assert completion_to_core(changed, "tiny") != completion_to_core(completion(), "tiny")
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"prompt", "n_cmpl", "n", "json_schema", "return_tokens"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(SAMPLES) - {"prompt", "n_cmpl", "n", "json_schema", "return_tokens", "id_slot"})
+)
 def test_settings_tell_of_every_field_that_has_one(name: str) -> None:
     changed = completion(**{name: SAMPLES[name]})
     told = asked_by(changed, completion_to_core(changed, "tiny")).settings

@@ -160,8 +160,8 @@ def test_an_error_in_mid_stream_is_a_frame_and_the_end() -> None:
 
 
 def test_strictness() -> None:
-    refused = post(FakeService(), "/completion", {"prompt": "x", "id_slot": 1}, strict=True)
-    assert refused.status_code == 400 and refused.json()["error"]["param"] == "id_slot"
+    refused = post(FakeService(), "/completion", {"prompt": "x", "n_keep": 1}, strict=True)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "n_keep"
     refused = post(FakeService(), "/tokenize", {"content": "x", "odd": 1}, strict=True)
     assert refused.status_code == 400
 

@@ -83,6 +83,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "structured_outputs": ({"regex": "a"}, {}),
     "response_format": ({"type": "json_object"}, {}),
     "lora": ([{"id": 0, "scale": 1}], {}),
+    "id_slot": (3, {}),
     "n_probs": (3, {}),
     "messages": ([{"role": "user", "content": "other"}], {}),
     "tools": ([TOOL], {}),

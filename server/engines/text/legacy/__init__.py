@@ -1,7 +1,6 @@
 """Llama models of March to August 2023 become GGUF files, once, when they are first loaded.
 
 ready          the way in: which file is to be loaded; made when it is not there yet
-  place        a file that is there whole or not at all
   conversion   one model: rows read, repacked and written, never more than some MiB at a time
     repacking  blocks of weights from the layouts of 2023 to today's
     six_bits   Q4_2 into Q6_K

@@ -20,7 +20,7 @@ from server.core.memory import MIB, readable
 from server.core.models import ModelCard
 from server.engines.base import Report
 from server.engines.text.legacy.conversion import Source, convert
-from server.engines.text.legacy.place import remove_leftovers, whole_file
+from server.engines.text.whole_file import remove_leftovers, whole_file
 
 logger = logging.getLogger(__name__)
 

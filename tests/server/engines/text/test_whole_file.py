@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server.engines.text.legacy.place import remove_leftovers, whole_file
+from server.engines.text.whole_file import remove_leftovers, whole_file
 
-ROOT = Path(__file__).parents[5]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -50,6 +50,19 @@ def test_whoever_is_second_changes_nothing(folder: Path) -> None:
     assert [each.name for each in folder.iterdir()] == ["x.gguf"]
 
 
+def test_one_that_replaces_takes_the_place_of_what_is_there(folder: Path) -> None:
+    path = folder / ("n" * 250)
+    path.write_bytes(b"first")
+    with whole_file(path, replace=True) as file:
+        file.write(b"second")
+        file.flush()
+        assert path.read_bytes() == b"first"
+    assert path.read_bytes() == b"second" and path.stat().st_mode & 0o077 == 0
+    with pytest.raises(ValueError, match="in the middle"), whole_file(path, replace=True) as file:
+        raise ValueError("in the middle")
+    assert path.read_bytes() == b"second" and list(folder.iterdir()) == [path]
+
+
 def test_leftovers_go_and_what_is_being_written_stays(tmp_path: Path) -> None:
     for name in (".a.gguf.x.part", ".b.gguf.y.part", "c.gguf"):
         (tmp_path / name).write_bytes(b"x")
@@ -64,7 +77,7 @@ def test_leftovers_go_and_what_is_being_written_stays(tmp_path: Path) -> None:
 def test_a_writer_that_is_killed_leaves_no_file_of_that_name(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, signal
-from server.engines.text.legacy.place import whole_file
+from server.engines.text.whole_file import whole_file
 with whole_file(pathlib.Path({str(tmp_path / "x.gguf")!r})) as file:
     file.write(b"half")
     file.flush()

@@ -19,23 +19,26 @@ MODE = 0o640
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write; it appears at `path` when the block ends well, on the disk, and else never.
 
-    Another one that is there by then is left as it is.
+    Another one that is there by then is left as it is, or taken away with `replace`.
 
     Raises:
         OSError: the file cannot be made or written.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        descriptor, passing = _open(path)
+        descriptor, passing = _open(path.parent, named=replace)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(descriptor)
-                _name(descriptor, passing, path, folder)
+                if passing is not None and replace:
+                    passing.replace(path)
+                else:
+                    _name(descriptor, passing, path, folder)
         finally:
             if passing is not None:
                 with contextlib.suppress(FileNotFoundError):
@@ -53,13 +56,13 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _open(path: Path) -> tuple[int, Path | None]:
+def _open(folder: Path, *, named: bool) -> tuple[int, Path | None]:
     """Return an open file, and its passing name if it has one; that file is locked."""
     nameless = getattr(os, "O_TMPFILE", 0)
-    if nameless:
+    if nameless and not named:  # a link cannot take the place of another file
         with contextlib.suppress(OSError):
-            return os.open(path.parent, os.O_RDWR | nameless | os.O_CLOEXEC, MODE), None
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=LEFTOVER, dir=path.parent)
+            return os.open(folder, os.O_RDWR | nameless | os.O_CLOEXEC, MODE), None
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=LEFTOVER, dir=folder)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor, Path(name)
 
