@@ -45,6 +45,11 @@ class House:
         return self
 
     @property
+    def pid(self) -> int:
+        """Return the server's process id."""
+        return self._process.pid
+
+    @property
     def parent_mib(self) -> float:
         """Return the resident memory of the parent process."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()

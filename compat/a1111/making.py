@@ -65,7 +65,7 @@ class Maker:
             hashing.cancel()
         return answer.Finished(
             pictures=pictures,
-            card=self._again(card),
+            card=await self._fingerprinted(card),
             timestamp=clock.stamp(clock.monotonic),
             version=self._settings.version,
             hashes=hashes,
@@ -122,9 +122,10 @@ class Maker:
                 run.job = None
                 run.done += note.batches * note.passes_per_batch
 
-    def _again(self, card: ModelCard) -> ModelCard:
-        """Return the card as it is now: its hash is computed while the model loads."""
+    async def _fingerprinted(self, card: ModelCard) -> ModelCard:
+        """Return the card with its hash, which was computed beside the first pictures, if this is the first load."""
         try:
+            await self._service.fingerprint(card.id)
             return self._service.find(card.id, ModelKind.CHECKPOINT)
         except UnknownModel:
             return card

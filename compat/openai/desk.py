@@ -56,6 +56,10 @@ class Desk:
         if ignored and self.settings.strict:
             name = names[0] if names else "(unprintable)"
             raise Unsupported.of(name, f"'{name}' has no effect on this server, and its settings are strict")
+        return self.told(names)
+
+    def told(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return these names of fields that turned out to have no effect, and say them in the log, once each."""
         for name in names:
             if name not in self._told and len(self._told) < _MOST_TOLD:
                 self._told.add(name)

@@ -11,8 +11,10 @@ that keeps no scores); they grow with pixels alone. In values for each pixel and
 | VAE encoder, for each pixel | 5.0 | 640 of 128 |
 | transformer, for each row of a call and token | 27 ... 29, taken as 30 | of its own width |
 
-A process takes more than its tensors: on a CPU a whole float32 SD1 picture of 512 x 512 was seen to take 2.1 GiB, which
-is 2.8 times the count; a decode alone 1.7 times.
+A process takes more than its tensors. On a CPU in float32, pictures of 64, 128 and 512 pixels were seen to take, with
+SD1's widths, 198 MiB, 205 MiB and 2.1 GiB; with 32 channels those of 64, 256 and 512 took 39, 85 and 237 MiB. Hence
+a constant, the copy of the largest convolution's weights that a call makes (`LARGEST_KERNEL`), and the count with an
+overhead that wide layers have.
 """
 
 from typing import Literal
@@ -48,15 +50,20 @@ VAE_WIDTH = 128
 PIXELS = {"sd1": 512 * 512, "sd2": 512 * 512, "sdxl": 1024 * 1024, "sdxl_refiner": 1024 * 1024}
 """Pixels that each family was trained on: what is reserved before anything is asked."""
 
-OVERHEAD_CPU = 2.8
+OVERHEAD_CPU = 2.55
 OVERHEAD_DEVICE = 1.4
-"""How much more than its tensors a process takes; on a device this is the allocator's slack and is not measured."""
+"""How much more than its tensors a process takes: on a CPU at the published widths, narrower models less; on a device
+this is the allocator's slack and is not measured."""
 
 TILE_PIXELS = 512 * 512
 FINISHED_BYTES = 48
 """Bytes for each pixel of a picture and its weights while tiles are joined, as floats, as an image and as PNG."""
 
 SMALLEST = 64 * MIB
+"""What a job takes at any size: the first one of a process makes tables and buffers that stay (37 MiB were seen)."""
+
+LARGEST_KERNEL = 2560 * 1280 * 3 * 3
+"""Weights of a published UNet's largest convolution. On a CPU a convolution's weights are rearranged for each call."""
 
 Offload = Literal["none", "medium", "low"]
 
@@ -122,9 +129,10 @@ def tiled_decode_bytes(work: Workload) -> int:
 def job_bytes(work: Workload, *, encodes: bool = False, tiles: bool = True) -> int:
     """Return the most that a job takes at once; with `tiles` a decode that is larger than the rest is cut up."""
     decode = min(decode_bytes(work), tiled_decode_bytes(work)) if tiles else decode_bytes(work)
-    parts = [denoise_bytes(work), decode, encode_bytes(work) if encodes else 0]
-    finished = FINISHED_BYTES * work.pixels if work.on_cpu else 0
-    return max(SMALLEST, max(parts) + finished)
+    largest = max(denoise_bytes(work), decode, encode_bytes(work) if encodes else 0)
+    if not work.on_cpu:
+        return max(SMALLEST, largest)
+    return SMALLEST + _rearranged_bytes(work) + largest + FINISHED_BYTES * work.pixels
 
 
 def asked_offload(settings: ImageSettings, family: str) -> Offload | None:
@@ -158,5 +166,15 @@ def seated_bytes(parts: tuple[int, ...], offload: Offload) -> int:
             return max((int(parts[0] * LARGEST_BLOCK), *parts[1:])) if parts else 0
 
 
+def _rearranged_bytes(work: Workload) -> int:
+    """Return the second copy of the largest convolution's weights that a UNet's call makes on a CPU."""
+    if work.token_width:
+        return 0
+    published = UNET_WIDTHS.get(work.family, UNET_WIDTHS["sdxl"])
+    return int(LARGEST_KERNEL * ((work.unet_width or published) / published) ** 2 * work.unet_bytes)
+
+
 def _with_overhead(count: float, work: Workload) -> int:
-    return int(count * (OVERHEAD_CPU if work.on_cpu else OVERHEAD_DEVICE))
+    if not work.on_cpu:
+        return int(count * OVERHEAD_DEVICE)
+    return int(count * (1 + (OVERHEAD_CPU - 1) * min(1.0, work.vae_width / VAE_WIDTH)))

@@ -76,3 +76,12 @@ def add(parts: Iterable[Mapping[PoolId, int]]) -> dict[PoolId, int]:
         for pool, count in part.items():
             total[pool] = total.get(pool, 0) + count
     return total
+
+
+def most(parts: Iterable[Mapping[PoolId, int]]) -> dict[PoolId, int]:
+    """Return the largest count of each pool."""
+    largest: dict[PoolId, int] = {}
+    for part in parts:
+        for pool, count in part.items():
+            largest[pool] = max(largest.get(pool, count), count)
+    return largest

@@ -1,7 +1,8 @@
 """The machine rooms: code that runs llama.cpp and torch inside a worker process.
 
 `LOADERS` names the loader of each runtime as "module:class", so that nothing heavy is imported until a worker loads a
-model. `WARMERS` names for slow runtimes what a spare worker does before its model is known. `base` is the seam that
+model. `WARMERS` names for slow runtimes what a spare worker calls before its model is known: it
+gets the bytes of RAM to have ready for weights, and returns a `WarmLoader`. `base` is the seam that
 workers see; `text` and `image` are the real engines, which both read pictures by `input_pictures`; `fake` (with
 `fake_model`, its files and faults) serves tests alone.
 """

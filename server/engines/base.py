@@ -7,11 +7,12 @@ denoise step) and returns what came out. Errors cross the seam as core errors.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from server.core.errors import Broken, OutOfMemory, ServerError
 from server.core.jobs import CancelMode, Event, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LoadedFacts, LoadSettings, ModelCard, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,15 @@ class Loader(Protocol):
     def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> Engine:
         """Load the model; raise LoadFailed, OutOfMemory or DoesNotFit."""
         ...
+
+
+@dataclass(frozen=True)
+class WarmLoader:
+    """A loader of a spare worker that waits for a model of its runtime, and the bytes of RAM held now or soon."""
+
+    runtime: Runtime
+    loader: Loader
+    held: int
 
 
 class JobControl:

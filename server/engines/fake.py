@@ -19,7 +19,7 @@ from server.core.errors import ContextTooLong, InvalidValue, LoadFailed, ServerE
 from server.core.image import FileFormat, ImageFinished, ImageReady, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import CancelMode, Event, JobDone, JobEvent, JobFailed, JobId, Outcome, Work
 from server.core.memory import MIB, RAM, Footprint
-from server.core.models import LoadedFacts, LoadSettings, ModelCard
+from server.core.models import LoadedFacts, LoadSettings, ModelCard, Runtime
 from server.core.prompt import PromptTree, Span
 from server.core.text import (
     ChatRequest,
@@ -38,8 +38,9 @@ from server.core.text import (
     TokenizeRequest,
     Usage,
 )
-from server.engines.base import Engine, JobControl, OneAtATime, Report
+from server.engines.base import Engine, JobControl, OneAtATime, Report, WarmLoader
 from server.engines.fake_model import FakeModel, Trouble, harm
+from server.engines.meminfo import process_bytes
 
 NEVER = 1 << 30
 EMBEDDING_SIZE = 8
@@ -207,8 +208,9 @@ class FakeImages(OneAtATime):
                 yield Preview(pass_index=index, png=png(8, 8, (step % 256, 0, 0)))
 
 
-def warm() -> None:
-    """Do what a spare worker does before its model is known: nothing here."""
+def warm(room: int) -> WarmLoader:
+    """Return what a spare worker has before its model is known: nothing special here, and no room is kept."""
+    return WarmLoader(Runtime.FAKE_IMAGE, FakeImageLoader(), held=process_bytes() + room)
 
 
 def answer(prompt: list[str], sampling: SamplingParams, model: FakeModel) -> tuple[list[str], FinishReason]:

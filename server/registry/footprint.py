@@ -56,6 +56,7 @@ ACTIVATIONS = 12  # float32 rows of the model's width that live at once in a ste
 LONGEST_WITH_SCORES = 2048  # tokens up to which embeddings are computed without flash attention
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+FILE_DTYPES: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 FILE_BYTES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
@@ -66,6 +67,9 @@ WEIGHTS: Mapping[str, int] = {
     "sdxl_refiner": 2_260_000_000,
 }
 """Weights of each family's published UNet. Activations grow with a model's width, weights with its square."""
+
+VAE_WEIGHTS = 84_000_000
+"""Weights of the published VAE of all these families."""
 
 FREE_SHARE = 0.95  # of a device's memory; the rest is the system's
 
@@ -232,6 +236,28 @@ def _parts(card: ModelCard, facts: ImageFacts, width: int, vae_width: int, vae_b
         return card.size * width // stored, vae_bytes * vae_width // stored, 0
     vae = vae_bytes or facts.bytes_vae
     return facts.bytes_unet * width // stored, vae * vae_width // stored, facts.bytes_text_encoder * width // stored
+
+
+def converted_bytes(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> int:
+    """Return the bytes of RAM that a checkpoint's weights are converted into when it is loaded.
+
+    0 where they stay as the file has them, go to a device, or are loaded by the libraries of later families.
+    """
+    width, vae_width, on_device = _widths(settings, devices)
+    facts = card.image or ImageFacts()
+    if on_device or facts.family not in WEIGHTS:
+        return 0
+    automatic = "bfloat16" if any(each.bfloat16 for each in devices) else "float32"
+    model = automatic if settings.dtype == "auto" else settings.dtype
+    stored, vae_dtype = FILE_DTYPES.get(facts.dtype), model if settings.vae_dtype == "auto" else settings.vae_dtype
+    unet, vae, text = _parts(card, facts, width, vae_width, 0)
+    return (unet + text if model != stored else 0) + (vae if vae_dtype != stored else 0)
+
+
+def vae_bytes(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> int:
+    """Return the bytes of a checkpoint's VAE as it runs, of the published size where the header does not tell."""
+    width, vae_width, _ = _widths(settings, devices)
+    return _parts(card, card.image or ImageFacts(), width, vae_width, 0)[1] or VAE_WEIGHTS * vae_width
 
 
 def usual_pass(card: ModelCard, settings: ImageSettings, devices: Sequence[DeviceProfile]) -> Workload:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from server.core.image import ControlUnit, ImageRequest, Size
-from server.core.image_memory import CELL_PIXELS, SMALLEST, Workload, denoise_bytes, job_bytes
+from server.core.image_memory import CELL_PIXELS, SMALLEST, Workload, decode_bytes, denoise_bytes, job_bytes
 from server.core.memory import MIB, Footprint, PoolId
 
 CONTROL_SHARE = 0.5
@@ -33,15 +33,24 @@ def size_on_disk(file: str) -> int:
 
 
 def estimated(
-    request: ImageRequest, footprint: Footprint, usual: Workload, pool: PoolId, *, size_of: SizeOf = size_on_disk
+    request: ImageRequest,
+    footprint: Footprint,
+    usual: Workload,
+    pool: PoolId,
+    *,
+    other_vae: int = 0,
+    limit: int | None = None,
+    size_of: SizeOf = size_on_disk,
 ) -> dict[PoolId, int]:
     """Return the bytes per pool that a request takes while it runs; `usual` is computed in `pool`. Pure but for files.
 
-    `size_of` tells the sizes of files that the request names.
+    `other_vae` are the bytes of a VAE that the request names in place of the model's own. `limit` are those that the
+    pool has beside the model, None = not limited: decodes that do not fit in there are made in tiles. `size_of` tells
+    the sizes of files that the request names.
     """
     working = footprint.working.get(pool, 0)
-    more = _activations(request, usual) - job_bytes(usual, tiles=False)
-    weights = sum(map(size_of, _files(request)))
+    more = _activations(request, usual, limit) - job_bytes(usual, tiles=False)
+    weights = sum(map(size_of, _files(request))) + other_vae
     return {**footprint.working, pool: max(SMALLEST, working + more) + weights}
 
 
@@ -55,26 +64,30 @@ def shape_of(request: ImageRequest) -> str:
         hires.upscaler if hires else None,
         request.init is not None,
         len(request.adapters) > 0,
+        request.vae,
         sorted(_files(request)),
         [(unit.preprocessing.module, unit.preprocessing.resolution) for unit in request.control],
     )
     return hashlib.blake2b(msgspec.json.encode(facts), digest_size=8).hexdigest()
 
 
-def _activations(request: ImageRequest, usual: Workload) -> int:
-    first = _pass_bytes(request.size, request, usual, "second", encodes=request.init is not None)
+def _activations(request: ImageRequest, usual: Workload, limit: int | None) -> int:
+    first = _pass_bytes(request.size, request, usual, "second", limit, encodes=request.init is not None)
     if request.hires is None:
         return first
-    second = _pass_bytes(request.hires.size, request, usual, "first", encodes=True)
+    second = _pass_bytes(request.hires.size, request, usual, "first", limit, encodes=True)
     return max(first, second + (UPSCALING if request.hires.upscaler_file else 0))
 
 
-def _pass_bytes(size: Size, request: ImageRequest, usual: Workload, other: str, *, encodes: bool) -> int:
+def _pass_bytes(
+    size: Size, request: ImageRequest, usual: Workload, other: str, limit: int | None, *, encodes: bool
+) -> int:
     """Return what one pass takes; units that act only in the `other` pass take no part."""
     width, height = _sides(size)
     work = msgspec.structs.replace(usual, pixels=width * height * CELL_PIXELS, rows=2 * request.batch_size)
     acting = sum(unit.passes != other for unit in request.control)
-    return job_bytes(work, encodes=encodes) + (int(CONTROL_SHARE * denoise_bytes(work)) if acting else 0)
+    tiles = limit is not None and decode_bytes(work) > limit
+    return job_bytes(work, encodes=encodes, tiles=tiles) + (int(CONTROL_SHARE * denoise_bytes(work)) if acting else 0)
 
 
 def _files(request: ImageRequest) -> set[str]:

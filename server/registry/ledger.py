@@ -1,5 +1,6 @@
 """How cards are loaded and what they hold: estimated at first, remembered once a worker has measured it."""
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +13,7 @@ import msgspec
 from server.core.errors import LoadFailed
 from server.core.image import ImageRequest
 from server.core.jobs import Work
-from server.core.memory import RAM, DeviceProfile, Footprint, PoolId
+from server.core.memory import RAM, DeviceProfile, Footprint, PoolId, most
 from server.core.models import (
     Adapter,
     ImageSettings,
@@ -24,7 +25,15 @@ from server.core.models import (
     TextSettings,
 )
 from server.core.text_settings import problems
-from server.registry.footprint import IMAGE_PROCESS, draft_cache_bytes, estimate, pool_of, usual_pass
+from server.registry.footprint import (
+    IMAGE_PROCESS,
+    converted_bytes,
+    draft_cache_bytes,
+    estimate,
+    pool_of,
+    usual_pass,
+    vae_bytes,
+)
 from server.registry.hashes import HashCache
 from server.registry.job_book import JobBook
 from server.registry.job_memory import estimated
@@ -168,8 +177,18 @@ class Ledger:
         found = self._jobs.taken(self._key(card, settings), work)
         if found is not None:
             return found
-        usual = usual_pass(card, settings, self._devices)
-        return estimated(work, footprint, usual, pool_of(settings, self._devices))
+        pool = pool_of(settings, self._devices)
+        most_there = self._limits.get(pool)
+        return estimated(
+            work,
+            footprint,
+            usual_pass(card, settings, self._devices),
+            pool,
+            other_vae=0
+            if work.vae in (None, settings.vae or card.files[0])
+            else vae_bytes(card, settings, self._devices),
+            limit=None if most_there is None else most_there - footprint.resident.get(pool, 0),
+        )
 
     def note_job(self, card: ModelCard, work: Work, taken: Mapping[PoolId, int]) -> None:
         """Remember what a job took."""
@@ -180,16 +199,28 @@ class Ledger:
         """Return the spare worker that would save the next switch its imports, None when none would."""
         if not self._image.warm:
             return None
-        for card in self._checkpoints():
-            if card.broken is None and card.runtime in WARMED and card.id not in loaded:
-                return SpareWish(runtime=card.runtime, need={RAM: IMAGE_PROCESS})
-        return None
+        usable = [card for card in self._checkpoints() if card.broken is None and card.runtime in WARMED]
+        absent = [card for card in usable if card.id not in loaded]
+        if not absent or absent[0].runtime is None:
+            return None
+        # Jobs on what is loaded must not have to send it away.
+        kept = most(self.expected(card).working for card in usable if card.id in loaded)
+        return SpareWish(runtime=absent[0].runtime, need={RAM: IMAGE_PROCESS}, room=self._room(absent), kept=kept)
+
+    def _room(self, absent: Sequence[ModelCard]) -> int:
+        """Return the bytes for weights that the middle one of these checkpoints would use: nobody knows which comes."""
+        needs = []
+        for card in absent:
+            with contextlib.suppress(LoadFailed):  # a card whose settings make no sense will not be loaded
+                if card.runtime is Runtime.DIFFUSION:
+                    needs.append(converted_bytes(card, self._with_overrides(card, self._image), self._devices))
+        return sorted(needs)[(len(needs) - 1) // 2] if needs else 0
 
     def is_pinned(self, card: ModelCard) -> bool:
         """Tell whether the card stays once it is loaded."""
         return any(name in self._pinned for name in _names(card))
 
-    async def prepare(self, card: ModelCard) -> None:
+    async def fingerprint(self, card: ModelCard) -> None:
         """Have the hashes that pictures carry: of the checkpoint and of the VAE that replaces its own."""
         if card.kind is not ModelKind.CHECKPOINT:
             return

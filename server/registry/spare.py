@@ -21,10 +21,15 @@ NAME = "spare"
 
 
 class SpareWish(msgspec.Struct, frozen=True, kw_only=True):
-    """A spare that would be of use: for which runtime, and what it is expected to hold."""
+    """A spare that would be of use: for which runtime, and what it is expected to hold.
+
+    `room` are bytes of RAM that it could have ready for weights besides, if `kept` then stays free for jobs.
+    """
 
     runtime: Runtime
     need: dict[PoolId, int]
+    room: int = 0
+    kept: dict[PoolId, int] = {}
 
 
 OnEnd = Callable[[str], None]

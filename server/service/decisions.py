@@ -72,10 +72,15 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpareWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing goes on, and a spare worker of this runtime would be of use; it would hold `need`."""
+    """Nothing goes on, and a spare worker of this runtime would be of use; it would hold `need`.
+
+    With `room` bytes of RAM more it would load faster, which is worth it while `kept` stays free beside them.
+    """
 
     runtime: str
     need: Mapping[PoolId, int]
+    room: int = 0
+    kept: Mapping[PoolId, int] = {}
 
 
 class SpareStarted(msgspec.Struct, frozen=True):
@@ -152,10 +157,11 @@ class Evict(msgspec.Struct, frozen=True):
 
 
 class Warm(msgspec.Struct, frozen=True):
-    """Start this spare worker."""
+    """Start this spare worker, with so many bytes of RAM ready for weights."""
 
     number: int
     runtime: str
+    room: int = 0
 
 
 class Cool(msgspec.Struct, frozen=True):

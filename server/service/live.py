@@ -9,6 +9,7 @@ from server.core.errors import ServerError
 from server.core.image import ImageReady, ImageStarted
 from server.core.jobs import Event, JobId, JobState, Work
 from server.core.models import ModelCard, ModelId
+from server.core.slots import SlotDone, SlotRequest
 from server.core.text import (
     ChatRequest,
     CompletionRequest,
@@ -60,7 +61,7 @@ class LiveJob:
                 self._accepted = True
             case TextDelta() | ReasoningDelta() | ToolCallDelta() | TextFinished() | ImageReady():
                 self._spoken = True
-            case EmbeddingsReady() | ScoresReady() | Tokenized():
+            case EmbeddingsReady() | ScoresReady() | Tokenized() | SlotDone():
                 self._spoken = True
             case _:
                 pass
@@ -118,6 +119,6 @@ class LiveJobs:
 
 def named(work: Work, model: ModelId, owner: str = "") -> Work:
     """Return the work with its model's canonical name, and with its owner in the scope of what is computed for it."""
-    if owner and isinstance(work, ChatRequest | CompletionRequest):
+    if owner and isinstance(work, ChatRequest | CompletionRequest | SlotRequest):
         return msgspec.structs.replace(work, model=model, scope=f"{owner}\n{work.scope}")
     return msgspec.structs.replace(work, model=model)

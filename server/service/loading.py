@@ -53,8 +53,8 @@ class Provision(Protocol):
         """Return which worker should wait for a model, given those that are there; None for none."""
         ...
 
-    async def prepare(self, card: ModelCard) -> None:
-        """Do what must be done by the time the model is ready (its file's hash, say)."""
+    async def fingerprint(self, card: ModelCard) -> None:
+        """Return once the hashes are known that pictures of the card carry; the first time its files are read."""
         ...
 
 
@@ -66,25 +66,20 @@ def listed(settings: LoadSettings) -> tuple[AdapterFacts, ...]:
     return tuple(AdapterFacts(name=item.name, scale=item.scale, problem=item.problem or None) for item in wanted)
 
 
-async def load_prepared(
-    card: ModelCard, provision: Provision, residents: Residents, *, limit_s: float, use_spare: bool = False
+async def load_in_time(
+    card: ModelCard, settings: LoadSettings, residents: Residents, *, limit_s: float, use_spare: bool = False
 ) -> LoadedFacts:
-    """Load the card and prepare it beside that; both or neither, so that no worker is left that nobody knows.
+    """Load the card, or leave no worker of it behind.
 
     Raises:
-        ServerError: what the engine or the preparation said, or LoadFailed after `limit_s` seconds.
+        ServerError: what the engine said, or LoadFailed after `limit_s` seconds.
     """
-    preparing = asyncio.create_task(provision.prepare(card), name=f"prepare {card.id}")
     try:
         async with _in_time(card, limit_s):
-            facts = await residents.load(card, provision.settings(card), use_spare=use_spare)
-        await preparing
+            return await residents.load(card, settings, use_spare=use_spare)
     except BaseException:
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
         await residents.leave(card.id)
         raise
-    return facts
 
 
 @contextlib.asynccontextmanager

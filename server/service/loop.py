@@ -34,7 +34,7 @@ from server.service.board import Board, JobEntry
 from server.service.decisions import SchedulerEvent
 from server.service.limits import Limits
 from server.service.live import MAX_TRIES, LiveJob, LiveJobs
-from server.service.loading import Provision, listed, load_prepared, standing
+from server.service.loading import Provision, listed, load_in_time, standing
 from server.service.scheduler import Scheduler
 from server.service.spare_keeper import SpareKeeper
 from server.service.stream import JobStream
@@ -147,6 +147,10 @@ class Loop:
         if resident is not None and resident.facts is not None:
             return resident.facts.adapters
         return listed(self._provision.settings(card))
+
+    async def fingerprint(self, card: ModelCard) -> None:
+        """Return once the hashes are known that pictures of the card carry."""
+        await self._provision.fingerprint(card)
 
     def used(self) -> dict[PoolId, int]:
         """Return the bytes per pool that models hold now."""
@@ -286,8 +290,8 @@ class Loop:
                 self._spawn(self._load(self._cards[model], into_spare=into_spare), f"load {model}")
             case hall.Evict(model):
                 self._spawn(self._evict(model), f"evict {model}")
-            case hall.Warm(number, runtime):
-                self._spawn(self._spare.start(number, runtime), "warm the spare")
+            case hall.Warm(number, runtime, room):
+                self._spawn(self._spare.start(number, runtime, room), "warm the spare")
             case hall.Cool(number):
                 self._spawn(self._spare.end(number), "end the spare")
 
@@ -315,9 +319,9 @@ class Loop:
             self._end(live, JobState.FAILED, error)
 
     async def _load(self, card: ModelCard, *, into_spare: bool) -> None:
-        limit_s = self._limits.load
+        settings, limit = self._provision.settings, self._limits.load
         try:
-            facts = await load_prepared(card, self._provision, self._residents, limit_s=limit_s, use_spare=into_spare)
+            facts = await load_in_time(card, settings(card), self._residents, limit_s=limit, use_spare=into_spare)
         except ServerError as error:
             self._post(hall.LoadEnded(model=card.id, error=error.to_data()))
         except Exception:
@@ -328,6 +332,7 @@ class Loop:
             self._provision.learn(card, facts.footprint)
             self._post(hall.Loaded(model=card.id, slots=facts.slots, held=standing(card, facts.footprint)))
             self._residents.watch(card.id)
+            self._spawn(self.fingerprint(card), f"fingerprint {card.id}")  # not before: the load wants the processors
 
     async def _evict(self, model: ModelId) -> None:
         if await self._residents.leave(model):

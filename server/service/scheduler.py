@@ -22,7 +22,7 @@ import msgspec
 
 from server.core.errors import ShuttingDown
 from server.core.jobs import JobId
-from server.core.memory import MemoryBudget, PoolId, add
+from server.core.memory import RAM, MemoryBudget, PoolId, add
 from server.core.models import ModelId
 from server.service.backoff import Backoff
 from server.service.decisions import (
@@ -205,6 +205,8 @@ class Scheduler:
         memory = self._memory
         if self._closing or self._waiting or not memory.is_quiet() or not memory.spare.may_start:
             return []
+        if memory.lacks(add([event.need, {RAM: event.room}, event.kept])) is not None:
+            event = msgspec.structs.replace(event, room=0)
         return [] if memory.lacks(event.need) is not None else [*memory.spare.start(event)]
 
     def _shutdown(self) -> list[Action]:

@@ -118,6 +118,13 @@ class Service:
         """Return when the model is ready; raise UnknownModel, InvalidValue, DoesNotFit or LoadFailed."""
         await self._loop.load(self._loadable(model, *LOADABLE))
 
+    async def fingerprint(self, model: str) -> None:
+        """Return once the hashes are known that the model's pictures carry (`find` has them); raise UnknownModel.
+
+        They are computed when a model has been loaded for the first time, beside its first job.
+        """
+        await self._loop.fingerprint(self._catalog.find(model))
+
     async def unload(self, model: str) -> None:
         """Return when the model's process is gone; raise ModelBusy while jobs run on it."""
         await self._loop.unload(self._resident(model))

@@ -2,11 +2,12 @@
 
 A spare is started when nothing goes on and there is room for it. It counts in the budget like a model, and is the
 first to go when a model or a job wants its room. A model of its runtime is loaded into it; then it is none any more.
+It may hold memory ready for that model's weights, where the budget has it to spare.
 """
 
 from collections.abc import Mapping
 
-from server.core.memory import PoolId
+from server.core.memory import RAM, PoolId, add
 from server.service.decisions import Cool, SpareGone, SpareReady, SpareStarted, SpareWanted, Warm
 
 MOST_DEATHS = 3
@@ -47,11 +48,11 @@ class Spare:
         return self._there and self._started and not self._leaving and runtime == self._runtime
 
     def start(self, wanted: SpareWanted) -> list[Warm | Cool]:
-        """Have it started."""
+        """Have it started with all that is wanted."""
         self._number += 1
         self._there, self._started, self._leaving = True, False, False
-        self._runtime, self._held = wanted.runtime, wanted.need
-        return [Warm(self._number, wanted.runtime)]
+        self._runtime, self._held = wanted.runtime, add([wanted.need, {RAM: wanted.room}])
+        return [Warm(self._number, wanted.runtime, wanted.room)]
 
     def note(self, event: SpareStarted | SpareReady | SpareGone) -> None:
         """Take in news of it; those of an earlier one are ignored, but for its death."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from server.core.errors import LoadFailed
-from server.core.memory import RAM
+from server.core.memory import RAM, readable
 from server.core.models import ModelId, Runtime
 from server.registry.residents import Residents
 from server.service.decisions import SchedulerEvent, SpareGone, SpareReady, SpareStarted, SpareWanted
@@ -33,10 +33,10 @@ class SpareKeeper:
             return
         wish = self._provision.spare(loaded)
         if wish is not None:
-            self._post(SpareWanted(runtime=wish.runtime, need=wish.need))
+            self._post(SpareWanted(runtime=wish.runtime, need=wish.need, room=wish.room, kept=wish.kept))
 
-    async def start(self, number: int, runtime: str) -> None:
-        """Start the spare of this number and tell when it is there, when it is ready, and when it has died."""
+    async def start(self, number: int, runtime: str, room: int) -> None:
+        """Start the spare of this number, with so many bytes ready; tell when it is there, ready, and has died."""
         try:
             worker = await self._residents.spare.start(lambda _: self._post(SpareGone(number=number, died=True)))
         except LoadFailed as error:
@@ -45,10 +45,10 @@ class SpareKeeper:
             return
         self._post(SpareStarted(number))
         try:
-            held = await worker.warm(Runtime(runtime))
+            held = await worker.warm(Runtime(runtime), room)
         except LoadFailed:
             return  # its death has been told
-        logger.info("the spare worker is ready: runtime=%s pid=%d", runtime, worker.pid)
+        logger.info("the spare worker is ready: runtime=%s pid=%d room=%s", runtime, worker.pid, readable(room))
         self._post(SpareReady(number=number, held={RAM: held}))
 
     async def end(self, number: int) -> None:

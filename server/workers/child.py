@@ -22,7 +22,7 @@ from server.core.errors import Broken, LoadFailed, OutOfMemory, ProtocolError, S
 from server.core.jobs import CancelMode, JobFailed, Outcome
 from server.core.models import ModelCard, Runtime
 from server.engines import LOADERS, WARMERS
-from server.engines.base import Engine, Loader
+from server.engines.base import Engine, Loader, WarmLoader
 from server.engines.meminfo import process_bytes
 from server.workers.link import Link, LinkClosed, SocketLink
 from server.workers.prefetch import prefetch
@@ -62,15 +62,15 @@ class Child:
             LinkClosed: the parent has gone.
         """
         self._link.send(Hello(protocol=PROTOCOL, pid=os.getpid()))
-        first = self._link.receive(wait=True)
+        first, warm = self._link.receive(wait=True), None
         if isinstance(first, Warm):
-            _warm(first.runtime)
-            self._link.send(Warmed(held=process_bytes()))
+            warm = _warm(first)
+            self._link.send(Warmed(held=warm.held if warm else process_bytes()))
             first = self._link.receive(wait=True)
         if not isinstance(first, Load):
             logger.info("the first message was no load but %s", type(first).__name__)
             return
-        engine = self._load(first)
+        engine = self._load(first, warm)
         if engine is None:
             return
         try:
@@ -79,7 +79,7 @@ class Child:
         finally:
             engine.close()
 
-    def _load(self, message: Load) -> Engine | None:
+    def _load(self, message: Load, warm: WarmLoader | None) -> Engine | None:
         def report(fraction: float) -> None:
             self._link.send(LoadProgress(fraction=fraction))
 
@@ -87,7 +87,8 @@ class Child:
         if message.card.runtime is Runtime.DIFFUSION:
             prefetch(message.card.files)
         try:
-            return _loader(message.card).load(message.card, message.settings, report)
+            loader = warm.loader if warm and warm.runtime is message.card.runtime else _loader(message.card)
+            return loader.load(message.card, message.settings, report)
         except LinkClosed:
             raise
         except ServerError as error:
@@ -154,9 +155,11 @@ def _loader(card: ModelCard) -> Loader:
     return made
 
 
-def _warm(runtime: Runtime) -> None:
-    if runtime in WARMERS:
-        _named(WARMERS[runtime])()
+def _warm(message: Warm) -> WarmLoader | None:
+    if message.runtime not in WARMERS:
+        return None
+    made: WarmLoader = _named(WARMERS[message.runtime])(message.room)
+    return made
 
 
 def _named(place: str) -> Any:

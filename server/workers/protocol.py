@@ -13,9 +13,13 @@ PROTOCOL = 1
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
-    """Import what the engine of this runtime needs, and wait for a model. May come before `Load`."""
+    """Import what the engine of this runtime needs, and wait for a model of it. May come before `Load`.
+
+    `room` are bytes of RAM to have ready for weights.
+    """
 
     runtime: Runtime
+    room: int = 0
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
@@ -54,7 +58,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
 
 class Warmed(msgspec.Struct, frozen=True, kw_only=True, tag="warmed"):
-    """The libraries are there; the process holds so many bytes of RAM."""
+    """The libraries are there; the process holds so many bytes of RAM, or soon will."""
 
     held: int
 

@@ -142,15 +142,16 @@ class Worker:
         """Return the last lines that the process wrote."""
         return list(self._tail)
 
-    async def warm(self, runtime: Runtime) -> int:
+    async def warm(self, runtime: Runtime, room: int = 0) -> int:
         """Have the libraries of a runtime imported and return the bytes of RAM that the process then holds.
 
+        `room` of them it has ready for weights.
         A load may be asked for meanwhile; it is done next.
 
         Raises:
             LoadFailed: the process ended.
         """
-        self._send(Warm(runtime=runtime))
+        self._send(Warm(runtime=runtime, room=room))
         return await asyncio.shield(self._warmed)
 
     def engage(self, name: str, *, on_outcomes: OnOutcomes) -> None:

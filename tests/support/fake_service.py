@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import struct
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -151,6 +152,7 @@ class FakeLoop:
         self.loads: list[ModelId] = []
         self.unloads: list[ModelId] = []
         self.listed: dict[ModelId, tuple[AdapterFacts, ...]] = {}
+        self.on_fingerprint: Callable[[ModelCard], None] = lambda card: None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, card: ModelCard, work: Work, *, owner: str, tag: str) -> JobStream:
@@ -182,6 +184,9 @@ class FakeLoop:
                 stream.push(step)
         self.board.end(job, JobState.DONE, 0.0)
         stream.finish()
+
+    async def fingerprint(self, card: ModelCard) -> None:
+        self.on_fingerprint(card)
 
     def cancel(self, job: JobId, mode: CancelMode) -> bool:
         if self.board.get(job) is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from server.core.errors import ServerError, UnknownModel
+from server.core.errors import UnknownModel
 from server.core.image import ImageReady
 from server.core.jobs import Event, Work
 from server.core.memory import MIB, RAM, Footprint, MemoryBudget, PoolId
@@ -79,8 +79,7 @@ class FakeProvision:
     jobs: dict[str, dict[PoolId, int]] = field(default_factory=dict)
     pinned: set[str] = field(default_factory=set)
     learned: dict[str, Footprint] = field(default_factory=dict)
-    prepared: list[str] = field(default_factory=list)
-    unprepared: ServerError | None = None
+    fingerprints: list[str] = field(default_factory=list)
 
     def settings(self, card: ModelCard) -> LoadSettings:
         """Return the defaults of the card's kind."""
@@ -115,11 +114,9 @@ class FakeProvision:
         """Tell whether the card stays."""
         return card.id in self.pinned
 
-    async def prepare(self, card: ModelCard) -> None:
-        """Note the call; fail when told to."""
-        self.prepared.append(card.id)
-        if self.unprepared is not None:
-            raise self.unprepared
+    async def fingerprint(self, card: ModelCard) -> None:
+        """Note the call."""
+        self.fingerprints.append(card.id)
 
 
 @dataclass(frozen=True)

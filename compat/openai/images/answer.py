@@ -35,20 +35,30 @@ class Making(msgspec.Struct, frozen=True, kw_only=True):
         return self.work.file.kind
 
 
-async def collect(events: AsyncIterable[Event]) -> tuple[ImageReady, ...]:
+class Collected(msgspec.Struct, frozen=True):
+    """What a job gave: its pictures, and the fields (in the core's words) that the model had no use for."""
+
+    pictures: tuple[ImageReady, ...]
+    ignored: tuple[str, ...] = ()
+
+
+async def collect(events: AsyncIterable[Event]) -> Collected:
     """Read a job's events to the end; raise Cancelled when it ended before its first picture."""
     pictures: list[ImageReady] = []
+    ignored: tuple[str, ...] = ()
     async for event in events:
         match event:
             case ImageReady():
                 pictures.append(event)
-            case Waiting() | Loading() | ImageStarted() | StepDone() | Preview() | ImageFinished():
+            case ImageFinished():
+                ignored = event.ignored
+            case Waiting() | Loading() | ImageStarted() | StepDone() | Preview():
                 pass
             case _:
                 raise ProtocolError("a job for pictures gave something else")
     if not pictures:
         raise Cancelled("the request was cancelled before a picture was ready", mode="stop")
-    return tuple(pictures)
+    return Collected(tuple(pictures), ignored)
 
 
 def as_base64(making: Making, pictures: Sequence[ImageReady]) -> bytes:

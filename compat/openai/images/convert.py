@@ -15,6 +15,7 @@ picture. `output_compression` is the quality of JPEG and WebP: 100 keeps most.
 
 import random
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -164,6 +165,11 @@ def without_effect(request: wire.PictureRequest) -> tuple[str, ...]:
     if request.partial_images and not request.stream:
         names.append("partial_images")
     return tuple(names)
+
+
+def unused(request: wire.PictureRequest, ignored: Iterable[str]) -> tuple[str, ...]:
+    """Return which fields that a model had no use for the request itself names; they are called alike here."""
+    return tuple(name for name in ignored if getattr(request, name, None) is not None)
 
 
 def _check_form(request: wire.PictureRequest) -> None:

@@ -100,12 +100,14 @@ class ImagesDoor:
             if asked.stream:
                 encoder = PictureEncoder(order.kind, making, asked.partial_images or 0)
                 return await self._streamed(stream, accepted, encoder, request)
-            pictures = await serve.gathered(stream, accepted, answer.collect, request)
+            made = await serve.gathered(stream, accepted, answer.collect, request)
+        unused = desk.told(convert.unused(asked, made.ignored))
+        accepted = msgspec.structs.replace(accepted, ignored=accepted.ignored + unused)
         if asked.response_format == "url":
             base = f"{str(request.base_url).rstrip('/')}/v1{FILES}/"
-            body = answer.as_urls(making, pictures, lambda file: base + self._store.put(file, making.kind))
+            body = answer.as_urls(making, made.pictures, lambda file: base + self._store.put(file, making.kind))
         else:
-            body = await asyncio.to_thread(answer.as_base64, making, pictures)
+            body = await asyncio.to_thread(answer.as_base64, making, made.pictures)
         return serve.whole(body, accepted)
 
     async def _streamed(

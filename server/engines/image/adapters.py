@@ -1,10 +1,12 @@
 """LoRAs merged into the weights for a job, and taken out again to the last bit.
 
-Merged weights are new tensors; the originals are kept and put back, never computed back. A set of LoRAs stays merged
-until a job wants another one, for the next job mostly wants the same.
+The originals are kept and put back, never computed back. A set of LoRAs stays merged until a job wants another one, for
+the next job mostly wants the same. Weights are changed where they lie, for fresh memory costs more than the arithmetic;
+but not those of a mapped file, which a copy stands in for.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,14 +23,24 @@ Key = tuple[str, int, float, float]
 Groups = dict[str, dict[str, torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class Original:
+    """What a parameter was, in RAM, exactly. `is_borrowed`: it is the very tensor that a copy stands in for."""
+
+    data: torch.Tensor
+    is_borrowed: bool
+
+
 class Adapters:
     """Owns the changes that LoRAs make to one model: a checkpoint, or layers by the names that files give them."""
 
     def __init__(self, checkpoint: Checkpoint | Layers, *, allow_pickle: bool) -> None:
         self._layers = layers(checkpoint) if isinstance(checkpoint, Checkpoint) else checkpoint
+        self._converted = checkpoint.converted if isinstance(checkpoint, Checkpoint) else {}
         self._allow_pickle = allow_pickle
-        self._originals: dict[nn.Parameter, torch.Tensor] = {}
-        self._merged: tuple[Key, ...] = ()
+        self._originals: dict[nn.Parameter, Original] = {}
+        self._former: dict[nn.Parameter, Original] = {}
+        self._merged: tuple[Key, ...] | None = ()  # None = in between, or left there by an error
         self._notes: tuple[str, ...] = ()
 
     def use(self, refs: Sequence[LoraRef]) -> tuple[str, ...]:
@@ -36,26 +48,30 @@ class Adapters:
         wanted = tuple(_key(ref) for ref in refs)
         if wanted == self._merged:
             return self._notes
-        self.clear()
+        self._merged = None
+        self._former |= self._originals
+        self._originals.clear()
+        for parameter, original in self._former.items():
+            parameter.data.copy_(original.data)
         self._notes = tuple(note for ref in refs for note in self._merge(ref))
+        _put_back(self._former)
         self._merged = wanted
         return self._notes
 
     @property
     def in_text(self) -> tuple[Key, ...]:
         """Return what is merged into the text encoders, for keys of what they gave."""
-        return tuple(key for key in self._merged if key[2] != 0.0)
+        return tuple(key for key in self._merged or () if key[2] != 0.0)
 
     @property
     def held(self) -> int:
         """Bytes of RAM of the originals that wait to be put back."""
-        return sum(original.numel() * original.element_size() for original in self._originals.values())
+        return sum(original.data.numel() * original.data.element_size() for original in self._originals.values())
 
     def clear(self) -> None:
         """Put all original weights back."""
-        for parameter, original in self._originals.items():
-            parameter.data = original.to(parameter.device)
-        self._originals.clear()
+        _put_back(self._former)
+        _put_back(self._originals)
         self._merged = ()
         self._notes = ()
 
@@ -97,9 +113,32 @@ class Adapters:
         if delta is None or delta.numel() != parameter.numel():
             return
         if parameter not in self._originals:
+            former = self._former.pop(parameter, None)
+            self._originals[parameter] = self._saved(parameter) if former is None else former
+        parameter.data.add_(delta.reshape(parameter.shape), alpha=multiplier)
+
+    def _saved(self, parameter: nn.Parameter) -> Original:
+        """Return what a parameter is, and see to it that it may be written to."""
+        data = parameter.data
+        if data.device.type != "cpu":
             # Kept in RAM: a device that the model just fits on has no room for a second copy.
-            self._originals[parameter] = parameter.data.to("cpu")
-        parameter.data = (parameter.data + delta.reshape(parameter.shape) * multiplier).to(parameter.dtype)
+            return Original(data.to("cpu"), is_borrowed=False)
+        stored = self._converted.get(data.data_ptr())
+        if stored is None:
+            parameter.data = data.clone()
+            return Original(data, is_borrowed=True)
+        is_exact = torch.promote_types(stored, data.dtype) == data.dtype
+        return Original(data.to(stored, copy=True) if is_exact else data.clone(), is_borrowed=False)
+
+
+def _put_back(originals: dict[nn.Parameter, Original]) -> None:
+    """Give parameters what they were, and forget it."""
+    for parameter, original in originals.items():
+        if original.is_borrowed:
+            parameter.data = original.data.to(parameter.device)
+        else:
+            parameter.data.copy_(original.data)
+    originals.clear()
 
 
 def _key(ref: LoraRef) -> Key:

@@ -21,6 +21,7 @@ from server.engines.image.layouts import text_encoder, unet, vae
 from server.engines.image.layouts.family import Family, TextRule
 from server.engines.image.layouts.shapes import KeyMap, Shapes, under
 from server.engines.image.layouts.sidecar import Sidecar
+from server.engines.image.ready_memory import Cast
 from server.engines.image.tensor_files import Tensors
 from server.engines.image.text_tower import TextTower
 
@@ -38,9 +39,7 @@ NAMED = 5
 Named = Iterable[tuple[str, torch.Tensor]]
 
 
-def build_unet(
-    tensors: Tensors, family: Family, extra: Sidecar, dtype: torch.dtype
-) -> tuple[UNet2DConditionModel, KeyMap]:
+def build_unet(tensors: Tensors, family: Family, extra: Sidecar, cast: Cast) -> tuple[UNet2DConditionModel, KeyMap]:
     """Return the UNet of a single file with the map from its names there to those of the module."""
     prefix = families.unet_prefix(tensors.shapes)
     shapes = {name: shape for name, shape in under(prefix, tensors.shapes).items() if prefix or _is_unet(name)}
@@ -54,7 +53,7 @@ def build_unet(
     with torch.device("meta"):
         model = UNet2DConditionModel(**layout.config(heads, head_width))
     names = unet.key_map(shapes, layout)
-    fill(model, "UNet", _renamed(tensors, prefix, shapes, names, dtype))
+    fill(model, "UNet", _renamed(tensors, prefix, shapes, names, cast))
     skips.match_sizes(model)
     return model, names
 
@@ -66,7 +65,7 @@ def check_vector(width: int, family: Family) -> None:
         raise LoadFailed(f"the UNet takes a vector of {width} values, which no model of the family {family.name} does")
 
 
-def build_vae(tensors: Tensors, dtype: torch.dtype) -> AutoencoderKL:
+def build_vae(tensors: Tensors, cast: Cast) -> AutoencoderKL:
     """Build the VAE of a checkpoint, or of a file that holds only a VAE (without the prefix)."""
     prefix = families.VAE if any(name.startswith(families.VAE) for name in tensors.shapes) else ""
     shapes = under(prefix, tensors.shapes)
@@ -75,14 +74,14 @@ def build_vae(tensors: Tensors, dtype: torch.dtype) -> AutoencoderKL:
         model = AutoencoderKL(**layout.config())
 
     def named() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in _renamed(tensors, prefix, shapes, vae.key_map(shapes, layout), dtype):
+        for name, tensor in _renamed(tensors, prefix, shapes, vae.key_map(shapes, layout), cast):
             yield name, tensor[..., 0, 0] if vae.squeezed(name) and tensor.ndim == 4 else tensor
 
     fill(model, "VAE", named())
     return model
 
 
-def build_text(tensors: Tensors, rule: TextRule, extra: Sidecar, dtype: torch.dtype) -> TextTower:
+def build_text(tensors: Tensors, rule: TextRule, extra: Sidecar, cast: Cast) -> TextTower:
     """Build one text encoder of a single file."""
     prefix = rule.prefix
     if any(name.startswith(prefix + "text_model.") for name in tensors.shapes):
@@ -90,10 +89,10 @@ def build_text(tensors: Tensors, rule: TextRule, extra: Sidecar, dtype: torch.dt
     shapes = under(prefix, tensors.shapes)
     layout = text_encoder.read(shapes)
     tower = empty_tower(_with_projection(layout.config(extra.text_heads), shapes), fitting(rule, layout.layers))
-    fill(tower.bare, "text encoder", _text_parts(tensors, prefix, shapes, dtype))
+    fill(tower.bare, "text encoder", _text_parts(tensors, prefix, shapes, cast))
     add_positions(tower.bare, layout.positions)
     if tower.projection is not None:
-        fill(tower.projection, "text encoder", _projection(tensors, prefix, shapes, dtype))
+        fill(tower.projection, "text encoder", _projection(tensors, prefix, shapes, cast))
     return tower.eval()
 
 
@@ -140,37 +139,32 @@ def _with_projection(config: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     return config | {"projection_dim": rows[0]} if len(rows) == 2 else config
 
 
-def _projection(tensors: Tensors, prefix: str, shapes: Shapes, dtype: torch.dtype) -> Named:
+def _projection(tensors: Tensors, prefix: str, shapes: Shapes, cast: Cast) -> Named:
     """Return the projection as a linear layer has it; OpenCLIP multiplies from the right."""
     if PROJECTION in shapes:
-        return [("weight", tensors.get(prefix + PROJECTION).to(dtype).T.contiguous())]
+        return [("weight", cast(tensors.get(prefix + PROJECTION).T).contiguous())]
     if f"{PROJECTION}.weight" in shapes:
-        return [("weight", tensors.get(f"{prefix}{PROJECTION}.weight").to(dtype))]
+        return [("weight", cast(tensors.get(f"{prefix}{PROJECTION}.weight")))]
     raise LoadFailed("the text encoder of the checkpoint lacks text_projection")
 
 
-def _text_parts(
-    tensors: Tensors, prefix: str, shapes: Shapes, dtype: torch.dtype
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _text_parts(tensors: Tensors, prefix: str, shapes: Shapes, cast: Cast) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of a text model by transformers' names; open_clip's joined ones are cut in three."""
     names = text_encoder.key_map(shapes, text_encoder.read(shapes))
     joined = text_encoder.fused(shapes)
-    for name, tensor in _renamed(tensors, prefix, shapes, names, dtype):
-        old = name.removeprefix(prefix)
-        if old in joined:
-            yield from zip(joined[old], (piece.clone() for piece in tensor.chunk(3)), strict=True)
-        else:
-            yield name, tensor
+    for old, pieces in joined.items():
+        yield from zip(pieces, map(cast, tensors.get(prefix + old).chunk(3)), strict=True)
+    yield from _renamed(tensors, prefix, [name for name in shapes if name not in joined], names, cast)
 
 
 def _renamed(
-    tensors: Tensors, prefix: str, names: Iterable[str], new: KeyMap, dtype: torch.dtype
+    tensors: Tensors, prefix: str, names: Iterable[str], new: KeyMap, cast: Cast
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield each tensor of a part under its new name, in `dtype`; unknown ones keep their old name."""
+    """Yield each tensor of a part under its new name, converted; unknown ones keep their old name."""
     for name in names:
         if name.startswith(HARMLESS) or name.endswith("position_ids"):
             continue
-        yield new.get(name, prefix + name), tensors.get(prefix + name).to(dtype)
+        yield new.get(name, prefix + name), cast(tensors.get(prefix + name))
 
 
 def _is_unet(name: str) -> bool:

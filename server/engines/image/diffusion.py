@@ -28,7 +28,7 @@ from server.engines.image.control.controls import Control
 from server.engines.image.control.eyes import Eyes
 from server.engines.image.control.shelf import Shelf
 from server.engines.image.embeddings import EmbeddingShelf
-from server.engines.image.headroom import Room, available_bytes, fitting_offload, footprint, room_of
+from server.engines.image.headroom import Room, available_bytes, bytes_of, fitting_offload, footprint, room_of
 from server.engines.image.hires import UPSCALERS
 from server.engines.image.hypernetworks import Hypernetworks
 from server.engines.image.loaded import Checkpoint
@@ -39,6 +39,7 @@ from server.engines.image.picture_job import PictureJob
 from server.engines.image.pipelines.choice import is_for_pipelines
 from server.engines.image.preview import Previews
 from server.engines.image.prompts import Prompter
+from server.engines.image.ready_memory import ReadyMemory
 from server.engines.image.request_checks import check_init
 from server.engines.image.schedules import SCHEDULES
 from server.engines.image.seeds import NoiseSource
@@ -46,7 +47,7 @@ from server.engines.image.text_stack import TextStack
 from server.engines.image.unet_call import UNetCall
 from server.engines.image.upscaling.lending import Lender
 from server.engines.image.vae import Vae
-from server.engines.image.vae_choice import with_room, with_vae
+from server.engines.image.vae_choice import with_vae
 from server.engines.meminfo import process_bytes
 
 logger = logging.getLogger(__name__)
@@ -74,22 +75,38 @@ NUMBERS = (
 
 
 class DiffusionLoader:
-    """Loads checkpoints: single files, and folders in the layout of the diffusers library."""
+    """Loads checkpoints: single files, and folders in the layout of the diffusers library.
+
+    `ready` is memory for weights that are converted on the CPU, used by the first load and let go after it.
+    """
+
+    def __init__(self, ready: ReadyMemory | None = None) -> None:
+        self._ready = ready or ReadyMemory()
 
     def load(self, card: ModelCard, settings: LoadSettings, report: Report) -> Engine:
         """Load the model; raise LoadFailed or OutOfMemory."""
         if not isinstance(settings, ImageSettings):
             raise LoadFailed(f"model {card.id!r} makes pictures, but it came with settings for text", model=card.id)
+        self._ready.settle()
+        try:
+            return self._load(card, settings, report)
+        finally:
+            self._ready.release()
+
+    def _load(self, card: ModelCard, settings: ImageSettings, report: Report) -> Engine:
         if settings.threads > 0:
             torch.set_num_threads(settings.threads)
         if is_for_pipelines(Path(card.files[0])):
+            self._ready.release()
             # Imported here, for it brings in libraries that our own loop does without and that take seconds to load.
             from server.engines.image.pipelines.engine import load as load_pipeline
 
             return load_pipeline(card, settings, report)
-        begun, base = time.perf_counter(), process_bytes()
+        begun, base = time.perf_counter(), process_bytes() - self._ready.touched
         asked = asked_offload(settings, card.image.family if card.image else "")
         place = placement.choose(settings, asked or "none")
+        if place.device.type != "cpu":
+            self._ready.release()
         with placement.memory_errors(place):
             loaded = checkpoint.load(
                 Path(card.files[0]),
@@ -98,7 +115,9 @@ class DiffusionLoader:
                 allow_pickle=settings.allow_pickle,
                 report=report,
                 spares=settings.spares,
+                ready=self._ready,
             )
+            self._ready.release()
             if asked is None:
                 mode = fitting_offload(loaded, place, limit=settings.memory_limit)
                 place = placement.choose(settings, mode)
@@ -111,7 +130,6 @@ class DiffusionLoader:
         logger.info("model=%s loaded in %.1f s on %s, offload=%s", card.id, seconds, place.device, place.offload)
         room = room_of(loaded, place, base=base, limit=settings.memory_limit)
         measured = footprint(loaded, room, base=base)
-        measured = with_room(measured, loaded.vae, place)
         source = settings.vae or card.files[0]
         return DiffusionEngine(
             loaded,
@@ -191,7 +209,7 @@ class DiffusionEngine(OneAtATime):
         self._room.check(self._needed(work), available_bytes(self._placement.device))
         self._meter.begin(self._held().get(self._placement.pool, 0))
         with placement.memory_errors(self._placement):
-            chosen = None if work.vae == self._vae_source else work.vae
+            chosen = self._other_vae(work)
             with with_vae(self._parts, chosen, allow_pickle=self._allow_pickle) as parts:
                 others = Companions(own=parts, source=self._source, build=self._build, has_own_vae=chosen is not None)
                 with others.lent() as companions:
@@ -213,7 +231,13 @@ class DiffusionEngine(OneAtATime):
         """Return the most bytes that a request takes at once."""
         sees = self._parts is not None and self._parts.inputs != "none"
         extra = extra_bytes(work, self._source, self._placement)
+        if self._parts is not None and self._other_vae(work) is not None:
+            extra += bytes_of(self._parts.vae_module)  # of the same architecture, so of about this size
         return self._room.needed(work, sees_picture=sees) + extra
+
+    def _other_vae(self, work: ImageRequest) -> str | None:
+        """Return the file of the VAE that a request names, None when it is the one that is loaded."""
+        return None if work.vae == self._vae_source else work.vae
 
     def close(self) -> None:
         """Free the model."""

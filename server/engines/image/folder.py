@@ -24,6 +24,7 @@ from server.engines.image.layouts.family import Family
 from server.engines.image.layouts.shapes import Shapes
 from server.engines.image.loaded import Checkpoint, Sources, check_widths
 from server.engines.image.placement import Precision
+from server.engines.image.ready_memory import Cast
 from server.engines.image.sigma_table import alphas_cumprod, zero_terminal_snr
 from server.engines.image.single_file import load_vae
 from server.engines.image.tensor_files import Tensors, open_tensors
@@ -65,6 +66,7 @@ def load_folder(path: Path, *, precision: Precision, sources: Sources, report: R
         latent_scale=layout.number(vae_config, "scaling_factor") or family.latent_scale,
         alphas_cumprod=alphas,
         prediction=told,
+        converted=sources.ready.converted,
     )
 
 
@@ -97,7 +99,7 @@ def _unet(path: Path, config: Json, dtype: torch.dtype, sources: Sources) -> UNe
     model = _from_config(UNet2DConditionModel, layout.public(config), "unet")
     families.picture_inputs(model.config.in_channels)
     with opened(path, "diffusion_pytorch_model", sources) as tensors:
-        fill(model, "UNet", _converted(tensors, dtype))
+        fill(model, "UNet", _converted(tensors, sources.cast(dtype)))
     skips.match_sizes(model)
     return model
 
@@ -106,7 +108,8 @@ def _vae(path: Path, config: Json, dtype: torch.dtype, sources: Sources) -> Auto
     layout.check_vae(config)
     model = _from_config(AutoencoderKL, layout.public(config), "vae")
     with opened(path, "diffusion_pytorch_model", sources) as tensors:
-        fill(model, "VAE", ((layout.vae_name(name), tensor) for name, tensor in _converted(tensors, dtype)))
+        converted = _converted(tensors, sources.cast(dtype))
+        fill(model, "VAE", ((layout.vae_name(name), tensor) for name, tensor in converted))
     return model
 
 
@@ -119,7 +122,7 @@ def _text(path: Path, family: Family, number: int, dtype: torch.dtype, sources: 
         raise LoadFailed(f"{path.name}/config.json describes no CLIP text encoder") from error
     projection, rest = [], []
     with opened(path, "model", sources) as tensors:
-        for name, tensor in _converted(tensors, dtype):
+        for name, tensor in _converted(tensors, sources.cast(dtype)):
             if name == "text_projection.weight":
                 projection.append(("weight", tensor))
             elif not name.endswith("position_ids"):
@@ -182,6 +185,6 @@ def _indexed(index: Path) -> list[Path]:
     return [index.parent / name for name in files]
 
 
-def _converted(tensors: Tensors, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+def _converted(tensors: Tensors, cast: Cast) -> Iterator[tuple[str, torch.Tensor]]:
     for name in tensors.shapes:
-        yield name, tensors.get(name).to(dtype)
+        yield name, cast(tensors.get(name))

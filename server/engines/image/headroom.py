@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from server.core.errors import DoesNotFit
 from server.core.image import ImageRequest, Size
@@ -119,10 +120,12 @@ def total_bytes(device: torch.device) -> int | None:
 
 def weights_of(loaded: Checkpoint) -> tuple[int, ...]:
     """Return the bytes of UNet, VAE and text encoders."""
-    return tuple(
-        sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-        for module in (loaded.unet, loaded.vae, *loaded.texts)
-    )
+    return tuple(map(bytes_of, (loaded.unet, loaded.vae, *loaded.texts)))
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Return the bytes of a module's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _resident(loaded: Checkpoint, placement: Placement, base: int) -> dict[PoolId, int]:

@@ -16,6 +16,7 @@ from server.engines.image.denoisers import Prediction
 from server.engines.image.layouts import family as families
 from server.engines.image.layouts.family import SIZE_COUNT, SIZE_WIDTH, Family, PictureInputs
 from server.engines.image.layouts.shapes import KeyMap
+from server.engines.image.ready_memory import Cast, ReadyMemory
 from server.engines.image.text_tower import TextTower
 
 NO_SPARES: Mapping[str, str] = MappingProxyType({})
@@ -26,7 +27,8 @@ class Checkpoint:
     """The parts of a loaded model, on the CPU, without gradients, in evaluation mode.
 
     `unet_names` maps the UNet's tensor names in single files to those of the module, which adapters may use either way.
-    `prediction` None = nobody says; `prediction.asked` finds out.
+    `prediction` None = nobody says; `prediction.asked` finds out. `converted` tells of tensors that are no views of a
+    file, by address, which dtype they had there.
     """
 
     unet: UNet2DConditionModel
@@ -37,6 +39,7 @@ class Checkpoint:
     latent_scale: float
     alphas_cumprod: torch.Tensor
     prediction: Prediction | None
+    converted: Mapping[int, torch.dtype] = field(default_factory=dict)
 
     @property
     def text_encoder(self) -> CLIPTextModel:
@@ -58,11 +61,17 @@ class Sources:
     """Where parts come from besides the checkpoint itself.
 
     `vae` replaces the checkpoint's own. `spares` maps a family to a checkpoint that lends what another one lacks.
+    `ready` is the memory that they are converted into.
     """
 
     vae: Path | None = None
     spares: Mapping[str, str] = field(default_factory=lambda: NO_SPARES)
     allow_pickle: bool = False
+    ready: ReadyMemory = field(default_factory=ReadyMemory)
+
+    def cast(self, dtype: torch.dtype) -> Cast:
+        """Return what turns the tensors of files into this dtype."""
+        return self.ready.cast(dtype)
 
 
 def check_widths(unet: UNet2DConditionModel, texts: tuple[TextTower, ...], family: Family) -> None:

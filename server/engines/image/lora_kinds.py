@@ -58,7 +58,8 @@ def _finished(made: tuple[torch.Tensor, int | None], group: Group, weight: torch
     delta = fitted
     if "bias" in group and group["bias"].numel() == weight.numel():
         delta = delta + group["bias"].reshape(weight.shape)
-    delta = delta * _scale(group, rank)
+    scale = _scale(group, rank)
+    delta = delta if scale == 1.0 else delta.mul_(scale)
     if "dora_scale" in group:
         delta = _decomposed(delta, weight.to(torch.float32), group["dora_scale"])
     bias = group.get("diff_b", group.get("b_norm"))
@@ -158,9 +159,10 @@ def _scaled(group: Group, weight: torch.Tensor) -> tuple[torch.Tensor, int | Non
 
 
 def _whole(group: Group, weight: torch.Tensor) -> tuple[torch.Tensor, int | None]:
-    return _take(group, "diff", "w_norm"), None
+    return _take(group, "diff", "w_norm").clone(), None
 
 
+# What is built is new memory, which may be written to.
 Build = Callable[[Group, torch.Tensor], tuple[torch.Tensor, int | None]]
 
 _KINDS: Final[tuple[tuple[tuple[str, ...], Build], ...]] = (

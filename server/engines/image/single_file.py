@@ -16,6 +16,7 @@ from server.engines.image.layouts import sidecar
 from server.engines.image.layouts.family import TextRule
 from server.engines.image.loaded import Checkpoint, Sources, check_widths
 from server.engines.image.placement import Precision
+from server.engines.image.ready_memory import Cast
 from server.engines.image.sigma_table import alphas_cumprod, zero_terminal_snr
 from server.engines.image.tensor_files import Tensors, open_tensors
 from server.engines.image.text_tower import TextTower
@@ -35,11 +36,11 @@ def load_file(path: Path, *, precision: Precision, sources: Sources, report: Rep
         family = families.detect(tensors.shapes)
         lender = _Lender(stack, family.name, sources)
         report(0.05)
-        texts = tuple(_text(tensors, rule, extra, precision.model, lender) for rule in family.texts)
+        texts = tuple(_text(tensors, rule, extra, sources.cast(precision.model), lender) for rule in family.texts)
         report(0.2)
-        unet, names = building.build_unet(tensors, family, extra, precision.model)
+        unet, names = building.build_unet(tensors, family, extra, sources.cast(precision.model))
         report(0.85)
-        vae = load_vae(sources, precision.vae) or _own_vae(tensors, precision.vae, lender)
+        vae = load_vae(sources, precision.vae) or _own_vae(tensors, sources.cast(precision.vae), lender)
         told = prediction.said(extra, tensors.metadata, tensors.shapes)
         if told is None and family is not families.SD2:
             told = "eps"
@@ -56,6 +57,7 @@ def load_file(path: Path, *, precision: Precision, sources: Sources, report: Rep
         latent_scale=extra.latent_scale or family.latent_scale,
         alphas_cumprod=alphas,
         prediction=told,
+        converted=sources.ready.converted,
     )
 
 
@@ -64,7 +66,7 @@ def load_vae(sources: Sources, dtype: torch.dtype) -> AutoencoderKL | None:
     if sources.vae is None:
         return None
     with open_tensors(sources.vae, allow_pickle=sources.allow_pickle) as tensors:
-        return building.build_vae(tensors, dtype)
+        return building.build_vae(tensors, sources.cast(dtype))
 
 
 class _Lender:
@@ -92,16 +94,16 @@ class _Lender:
         return build(self._opened)
 
 
-def _text(tensors: Tensors, rule: TextRule, extra: sidecar.Sidecar, dtype: torch.dtype, lender: _Lender) -> TextTower:
+def _text(tensors: Tensors, rule: TextRule, extra: sidecar.Sidecar, cast: Cast, lender: _Lender) -> TextTower:
     def build(source: Tensors) -> TextTower:
-        return building.build_text(source, rule, extra, dtype)
+        return building.build_text(source, rule, extra, cast)
 
     if any(name.startswith(rule.prefix) for name in tensors.shapes):
         return build(tensors)
     return lender.borrow("text encoder", rule.prefix, build)
 
 
-def _own_vae(tensors: Tensors, dtype: torch.dtype, lender: _Lender) -> AutoencoderKL:
+def _own_vae(tensors: Tensors, cast: Cast, lender: _Lender) -> AutoencoderKL:
     if any(name.startswith(families.VAE) for name in tensors.shapes):
-        return building.build_vae(tensors, dtype)
-    return lender.borrow("VAE", families.VAE, lambda source: building.build_vae(source, dtype))
+        return building.build_vae(tensors, cast)
+    return lender.borrow("VAE", families.VAE, lambda source: building.build_vae(source, cast))

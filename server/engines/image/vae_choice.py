@@ -1,7 +1,7 @@
 """Another VAE for one job: loaded when the job begins, given back when it ends.
 
-So a loaded model never grows. The room for it is part of what a job is reserved (`with_room`), and its file mostly
-still lies in the page cache when the next job wants it.
+So a loaded model never grows. A job that names one is reserved the room for it, and its file mostly still lies in the
+page cache when the next job wants it.
 """
 
 from collections.abc import Iterator
@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
 from server.core.errors import InvalidValue, LoadFailed
-from server.core.memory import Footprint
 from server.engines.image.attention import settle
 from server.engines.image.building import build_vae
 from server.engines.image.parts import Parts
-from server.engines.image.placement import Placement, release
+from server.engines.image.placement import release
+from server.engines.image.ready_memory import ReadyMemory
 from server.engines.image.tensor_files import open_tensors
 
 
@@ -34,7 +31,7 @@ def with_vae(parts: Parts, path: str | None, *, allow_pickle: bool) -> Iterator[
     place = parts.placement
     try:
         with open_tensors(Path(path), allow_pickle=allow_pickle) as tensors:
-            model = build_vae(tensors, place.precision.vae)
+            model = build_vae(tensors, ReadyMemory().cast(place.precision.vae))
     except LoadFailed as error:
         raise InvalidValue.of("vae", f"the VAE cannot be used: {error.message}") from None
     place.seats.admit([model])
@@ -45,10 +42,3 @@ def with_vae(parts: Parts, path: str | None, *, allow_pickle: bool) -> Iterator[
         place.seats.clear()
         del model
         release(place)
-
-
-def with_room(measured: Footprint, own: AutoencoderKL, place: Placement) -> Footprint:
-    """Return the footprint with room for another VAE of the size of `own` in what a job needs."""
-    size = sum(tensor.numel() * tensor.element_size() for tensor in own.parameters())
-    more = measured.working.get(place.pool, 0) + size
-    return msgspec.structs.replace(measured, working={**measured.working, place.pool: more})

@@ -14,7 +14,7 @@ from compat.a1111.routes import NOT_OFFERED, REFRESHING
 from server.core.errors import LoadFailed, QueueFull, WorkerDied
 from server.core.image import ImageFinished, ImageRequest, ImageStarted, Preview, StepDone
 from server.core.jobs import CancelMode
-from server.core.models import ModelKind
+from server.core.models import ModelCard, ModelKind
 from server.http.png import read_text
 from tests.compat.a1111.asked import part
 from tests.support.asgi import Exchange, ask, http_scope
@@ -70,6 +70,21 @@ def test_a_picture() -> None:
         assert house.service.submissions[0].tag == "task(1)"
 
     run(test)
+
+
+def test_a_picture_carries_a_hash_that_became_known_while_it_was_made() -> None:
+    async def test(house: House) -> None:
+        service = house.service
+
+        def known(card: ModelCard) -> None:
+            service.shelf.all = (msgspec.structs.replace(card, sha256="cd" * 32),)
+
+        service.loop.on_fingerprint = known
+        info = json.loads((await house.make(prompt="a cat"))["info"])
+        assert info["sd_model_hash"] == "cdcdcdcdcd"
+        assert "Model hash: cdcdcdcdcd," in info["infotexts"][0]
+
+    run(test, image_card("paint"))
 
 
 def test_what_has_no_effect_is_named_in_a_header_and_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

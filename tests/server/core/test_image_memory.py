@@ -53,6 +53,15 @@ def test_a_float32_sd1_picture_on_a_cpu_takes_the_2_1_gib_that_were_seen() -> No
     assert job_bytes(SQUARE, tiles=False) == pytest.approx(2.1 * GIB, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("side", "width", "mib"), [(64, 320, 198), (128, 320, 205), (64, 32, 39), (256, 32, 85), (512, 32, 237)]
+)
+def test_small_pictures_take_no_less_than_was_seen_and_no_more_than_twice(side: int, width: int, mib: int) -> None:
+    """Seen: whole jobs of one step in float32 on a CPU, with SD1's widths and with 32 channels throughout."""
+    found = job_bytes(changed(pixels=side * side, unet_width=width, vae_width=min(width, 128)))
+    assert mib * MIB <= found <= 2 * mib * MIB
+
+
 def test_everything_grows_with_pixels_rows_and_width() -> None:
     double = {"pixels": 2 * SQUARE.pixels}
     assert decode_bytes(changed(**double)) == 2 * decode_bytes(SQUARE)
@@ -71,7 +80,9 @@ def test_tiles_make_large_pictures_small_and_small_ones_no_larger() -> None:
 
 def test_a_job_takes_its_largest_part_and_never_nothing() -> None:
     assert job_bytes(changed(rows=64)) >= denoise_bytes(changed(rows=64))
-    assert job_bytes(changed(pixels=64)) == SMALLEST
+    narrow = changed(pixels=64, unet_width=16, vae_width=16)
+    assert SMALLEST < job_bytes(narrow) < 1.01 * SMALLEST
+    assert job_bytes(changed(pixels=64, on_cpu=False)) == SMALLEST
     wide = changed(pixels=2048 * 2048, rows=2)
     assert job_bytes(wide, encodes=True) > job_bytes(wide)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.core.memory import GIB, KIB, MIB, RAM, Footprint, MemoryBudget, PoolId, add, readable, vram
+from server.core.memory import GIB, KIB, MIB, RAM, Footprint, MemoryBudget, PoolId, add, most, readable, vram
 
 GPU = vram(0)
 
@@ -21,6 +21,11 @@ GPU = vram(0)
 )
 def test_counts_for_people(count: int, text: str) -> None:
     assert readable(count) == text
+
+
+def test_the_most_of_each_pool() -> None:
+    assert most([]) == {}
+    assert most([{RAM: 1, GPU: 5}, {RAM: 3}, {GPU: 2}]) == {RAM: 3, GPU: 5}
 
 
 def test_sums_are_per_pool() -> None:

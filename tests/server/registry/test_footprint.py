@@ -20,6 +20,7 @@ from server.registry.footprint import (
     IMAGE_PROCESS,
     TEXT_PROCESS,
     compute_buffer_bytes,
+    converted_bytes,
     estimate,
     kv_cache_bytes,
 )
@@ -151,6 +152,22 @@ def test_adapters_go_where_the_model_goes():
 def test_sd15_in_float32_on_a_cpu_is_near_the_6_5_gib_that_were_measured():
     total = estimate(image_card(), ImageSettings(), [CPU]).total()[RAM]
     assert 6.5 * GIB <= total < 1.15 * 6.5 * GIB
+
+
+@pytest.mark.parametrize(
+    ("fields", "devices", "converted"),
+    [
+        ({}, [CPU], 2 * (1_720_000_000 + 167_000_000 + 246_000_000)),
+        ({"dtype": "bfloat16"}, [CPU], 1_720_000_000 + 167_000_000 + 246_000_000),
+        ({}, [structs.replace(CPU, bfloat16=True)], 1_720_000_000 + 167_000_000 + 246_000_000),
+        ({"dtype": "float16"}, [CPU], 0),
+        ({"dtype": "float16", "vae_dtype": "float32"}, [CPU], 2 * 167_000_000),
+        ({}, [CPU, GPU], 0),
+        ({"device": "cpu"}, [CPU, GPU], 2 * (1_720_000_000 + 167_000_000 + 246_000_000)),
+    ],
+)
+def test_weights_are_converted_on_the_cpu_when_the_file_has_another_type(fields, devices, converted):
+    assert converted_bytes(image_card(), ImageSettings(**fields), devices) == converted
 
 
 def test_half_precision_halves_weights():

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from server.core.image import CheckpointRef, ControlUnit, HiresPass, ImageRequest, Refiner, Size, UpscalerRef
-from server.core.image_memory import Workload, job_bytes
+from server.core.image_memory import Workload, decode_bytes, job_bytes
 from server.core.memory import GIB, MIB, RAM, Footprint, vram
 from server.core.prompt import plain
 from server.registry.job_memory import estimated, shape_of
@@ -37,9 +37,26 @@ def hires(side: int, **fields: object) -> HiresPass:
     )
 
 
-def test_the_usual_picture_takes_at_most_what_the_model_was_measured_to_want() -> None:
-    assert bytes_of(asked()) == FOOTPRINT.working[RAM] + job_bytes(USUAL) - job_bytes(USUAL, tiles=False)
-    assert bytes_of(asked()) <= FOOTPRINT.working[RAM]
+def test_the_usual_picture_takes_what_the_model_was_measured_to_want() -> None:
+    assert bytes_of(asked()) == FOOTPRINT.working[RAM]
+
+
+def test_a_decode_is_made_whole_where_it_fits_beside_the_model_and_in_tiles_where_not() -> None:
+    def working(limit: int | None) -> int:
+        return estimated(asked(2048), FOOTPRINT, USUAL, RAM, limit=limit)[RAM]
+
+    large = Workload(family="sd1", pixels=2048 * 2048)
+    whole = decode_bytes(large)
+    assert working(None) == working(whole)
+    tiled = working(whole - 1)
+    assert working(whole) - tiled == job_bytes(large, tiles=False) - job_bytes(large)
+    assert tiled < working(whole) / 2
+
+
+def test_another_vae_counts_when_a_request_names_one() -> None:
+    first = estimated(asked(), FOOTPRINT, USUAL, RAM, other_vae=5)[RAM]
+    assert first == bytes_of(asked()) + 5
+    assert shape_of(asked()) != shape_of(asked(vae="/v.safetensors"))
 
 
 @pytest.mark.parametrize(

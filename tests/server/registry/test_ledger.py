@@ -9,8 +9,18 @@ import pytest
 from server.core.errors import LoadFailed
 from server.core.image import Size
 from server.core.memory import GIB, RAM, DeviceProfile, Footprint, vram
-from server.core.models import Adapter, ImageSettings, ModelCard, ModelId, ModelKind, Runtime, TextFacts, TextSettings
-from server.registry.footprint import draft_cache_bytes, estimate, kv_cache_bytes
+from server.core.models import (
+    Adapter,
+    ImageFacts,
+    ImageSettings,
+    ModelCard,
+    ModelId,
+    ModelKind,
+    Runtime,
+    TextFacts,
+    TextSettings,
+)
+from server.registry.footprint import draft_cache_bytes, estimate, kv_cache_bytes, vae_bytes
 from server.registry.hashes import HashCache
 from server.registry.ledger import Ledger
 from tests.support.builders import chat, image
@@ -170,15 +180,15 @@ def test_the_vae_of_a_checkpoint_is_found_unless_one_is_set(tmp_path):
     assert named.settings(IMAGE).vae == "/x"
 
 
-def test_preparing_a_checkpoint_makes_its_hashes_known_and_text_needs_none(tmp_path):
+def test_a_checkpoint_is_fingerprinted_with_its_vae_and_text_needs_no_hash(tmp_path):
     model, vae = tmp_path / "m.safetensors", tmp_path / "v.safetensors"
     model.write_bytes(b"model")
     vae.write_bytes(b"vae")
     hashes = HashCache()
     own = ledger(hashes=hashes, vae_for=lambda card: str(vae))
-    asyncio.run(own.prepare(msgspec.structs.replace(TEXT, files=(str(model),))))
+    asyncio.run(own.fingerprint(msgspec.structs.replace(TEXT, files=(str(model),))))
     assert hashes.known(model) is None
-    asyncio.run(own.prepare(msgspec.structs.replace(IMAGE, files=(str(model),))))
+    asyncio.run(own.fingerprint(msgspec.structs.replace(IMAGE, files=(str(model),))))
     assert hashes.known(model) == hashlib.sha256(b"model").hexdigest()
     assert hashes.known(vae) == hashlib.sha256(b"vae").hexdigest()
 
@@ -199,6 +209,9 @@ def test_what_a_job_takes_is_estimated_then_measured_then_remembered(tmp_path):
     assert own.working(IMAGE, usual)[RAM] == ledger().working(IMAGE, usual)[RAM]
     smaller = ledger(**{**book, "limits": {RAM: 10 * GIB}})
     assert smaller.working(IMAGE, large) == own.working(IMAGE, large), "in RAM the limit changes nothing of it"
+    vae = msgspec.structs.replace(usual, vae="/another.vae.pt")
+    assert own.working(IMAGE, vae)[RAM] == own.working(IMAGE, usual)[RAM] + vae_bytes(IMAGE, ImageSettings(), [CPU])
+    assert own.working(IMAGE, msgspec.structs.replace(usual, vae="/m/p")) == own.working(IMAGE, usual)
     own.note_job(TEXT, chat("a"), {RAM: 1})
     assert own.working(TEXT, chat("a")) == own.expected(TEXT).working
 
@@ -214,3 +227,19 @@ def test_a_spare_is_wished_for_while_a_checkpoint_is_not_loaded():
     assert own.spare((IMAGE.id,)) is None
     assert ledger().spare(()) is None
     assert ledger(checkpoints=lambda: (ready,), image=ImageSettings(warm=False)).spare(()) is None
+
+
+def test_a_spare_has_room_for_the_middle_one_of_what_may_come_and_jobs_keep_theirs():
+    def checkpoint(name: str, unet: int, family: str = "sd1") -> ModelCard:
+        facts = ImageFacts(family=family, dtype="F16", bytes_unet=unet)
+        return msgspec.structs.replace(IMAGE, id=ModelId(name), name=name, runtime=Runtime.DIFFUSION, image=facts)
+
+    small, middle, large = checkpoint("a", 10), checkpoint("b", 20), checkpoint("c", 30, "sdxl")
+    wrong, later = checkpoint("d", 999), checkpoint("e", 5, "flux")
+    own = ledger(checkpoints=lambda: (large, wrong, small, middle, later), overrides={"d": {"threads": "many"}})
+    assert own.spare(()).room == 2 * 10, "half precision becomes full; nothing is converted of later families"
+    assert own.spare(()).kept == {}
+    loaded = own.spare((ModelId("a"), ModelId("c")))
+    assert loaded.room == 0
+    assert loaded.kept == own.expected(large).working
+    assert own.spare((ModelId("a"), ModelId("e"))).room == 2 * 20

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+from server.core.memory import MIB
 from server.core.models import ImageSettings, ModelId, Runtime
 from server.engines import WARMERS
 from server.registry.ledger import WARMED
@@ -27,7 +28,7 @@ def test_the_registry_wishes_for_no_spare_that_the_engines_cannot_warm() -> None
 async def test_a_model_is_loaded_into_it(tmp_path: Path) -> None:
     here = residents()
     spare = await here.spare.start(lambda _: None)
-    assert await spare.warm(Runtime.FAKE_IMAGE) > 0
+    assert await spare.warm(Runtime.FAKE_IMAGE, 100 * MIB) > 100 * MIB
     await here.load(image_model(tmp_path), ImageSettings(), use_spare=True)
     resident = here.get(PAINTER)
     assert resident is not None

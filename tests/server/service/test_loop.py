@@ -24,7 +24,7 @@ from server.core.errors import (
 from server.core.image import ImageFinished, StepDone
 from server.core.jobs import CancelMode, JobState, Loading, Waiting
 from server.core.memory import MIB, RAM
-from server.core.models import ModelId
+from server.core.models import ModelCard, ModelId
 from server.core.text import TextDelta, TextFinished, TextStarted
 from tests.support.aio import asynchronous
 from tests.support.builders import chat, completion, endless, image
@@ -69,7 +69,7 @@ async def test_text_and_pictures_from_one_house(tmp_path: Path) -> None:
         assert len(pictures_in(pictures)) == 2
         assert isinstance(pictures[-1], ImageFinished)
         assert await state_of(here, talk.job) is JobState.DONE
-        assert sorted(here.provision.learned) == sorted(here.provision.prepared) == ["painter", "talker"]
+        assert sorted(here.provision.learned) == sorted(here.provision.fingerprints) == ["painter", "talker"]
 
 
 @asynchronous
@@ -144,11 +144,11 @@ async def test_a_request_that_kills_every_worker_is_tried_twice_and_no_more(tmp_
     async with house(text_model(tmp_path)) as here:
         with pytest.raises(WorkerDied):
             await collected(here.service.submit(chat("fault:abort")))
-        assert len(here.provision.prepared) == 2
+        assert len(here.provision.fingerprints) == 2
         with pytest.raises(InvalidValue, match="refused for 10 min"):
             here.service.submit(chat("fault:abort"))
         assert await said(here.service.submit(chat("another request"))) == "another request"
-        assert len(here.provision.prepared) == 3
+        assert len(here.provision.fingerprints) == 3
 
 
 @asynchronous
@@ -170,32 +170,21 @@ async def test_a_grant_that_crosses_a_death_is_not_lost(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_death_while_the_model_is_being_prepared_is_seen(tmp_path: Path) -> None:
+async def test_no_job_waits_for_a_hash_and_who_wants_it_does(tmp_path: Path) -> None:
     class Slow(FakeProvision):
-        async def prepare(self, card: object) -> None:
-            self.begun.set()
-            await self.go.wait()
+        async def fingerprint(self, card: ModelCard) -> None:
+            await go.wait()
+            await super().fingerprint(card)
 
-    provision = Slow()
-    provision.begun, provision.go = asyncio.Event(), asyncio.Event()  # type: ignore[attr-defined]
-    async with house(text_model(tmp_path), provision=provision) as here:
-        stream = here.service.submit(chat("a b"))
-        while not (resident := here.loop._residents.get(ModelId("talker"))) or resident.facts is None:
-            await asyncio.sleep(0)
-        resident.worker.kill()
-        await resident.worker.stop()
-        provision.go.set()  # type: ignore[attr-defined]
-        assert await said(stream) == "a b"
-
-
-@asynchronous
-async def test_a_failed_preparation_fails_the_load_and_leaves_no_worker(tmp_path: Path) -> None:
-    provision = FakeProvision(unprepared=LoadFailed("the file cannot be read"))
-    async with house(text_model(tmp_path), provision=provision) as here:
-        with pytest.raises(LoadFailed, match="cannot be read"):
-            await here.service.submit(chat("a")).started()
-        assert here.service.memory().used.get(RAM, 0) == 0
-        assert here.loop._residents.get(ModelId("talker")) is None
+    go = asyncio.Event()
+    async with house(image_model(tmp_path), provision=Slow()) as here:
+        assert len(pictures_in(await collected(here.service.submit(image())))) == 1
+        asked = asyncio.create_task(here.service.fingerprint("painter"))
+        await asyncio.sleep(0)
+        assert (here.provision.fingerprints, asked.done()) == ([], False)
+        go.set()
+        await asked
+        assert here.provision.fingerprints == ["painter"] * 2, "the hall's own, and for who asked"
 
 
 @pytest.mark.parametrize(
@@ -297,7 +286,7 @@ async def test_a_job_cancelled_at_once_causes_no_load(tmp_path: Path) -> None:
         with pytest.raises(ServerError):
             await here.service.load("nothing of that name")
         await here.service.unload("talker")
-        assert here.provision.prepared == []
+        assert here.provision.fingerprints == []
 
 
 @asynchronous

@@ -106,6 +106,13 @@ def test_a_spare_is_started_when_nothing_goes_on_and_there_is_room(play: Play) -
     assert play.on(wanted) == [], "there is one"
 
 
+@pytest.mark.parametrize(("room", "kept", "held"), [(2, 2, 5), (2, 3, 3), (9, 0, 3)])
+def test_it_has_memory_ready_where_that_leaves_room_for_jobs(play: Play, room: int, kept: int, held: int) -> None:
+    play.ready("a", held=3)
+    assert play.on(SpareWanted(runtime="image", need={RAM: 3}, room=room, kept={RAM: kept})) == ["warm 1"]
+    assert play.scheduler.used() == {RAM: 3 + held}
+
+
 def test_a_model_is_loaded_into_the_spare_of_its_runtime(play: Play) -> None:
     play.spare(3)
     assert play.ask("1", "text", 4, runtime="text") == ["load text"]

@@ -5,6 +5,7 @@ from server.service.decisions import Cool, SpareGone, SpareReady, SpareStarted, 
 from server.service.spare import MOST_DEATHS, Spare
 
 WANTED = SpareWanted(runtime="image", need={RAM: 3})
+ROOMY = SpareWanted(runtime="image", need={RAM: 3}, room=4, kept={RAM: 9})
 
 
 def started() -> Spare:
@@ -54,3 +55,9 @@ def test_those_that_die_are_given_up_and_those_that_were_asked_to_leave_are_not(
         spare.start(WANTED)
         spare.note(SpareGone(number=number, died=True))
     assert not spare.may_start
+
+
+def test_memory_that_it_has_ready_counts() -> None:
+    spare = Spare()
+    assert spare.start(ROOMY) == [Warm(1, "image", 4)]
+    assert spare.held == {RAM: 7}

@@ -15,13 +15,15 @@ from server.core.errors import InvalidValue, LoadFailed, Unsupported
 from server.core.families import token_width
 from server.core.image import Denoise, HiresPass, ImageRequest, Size
 from server.core.image_memory import VAE_WIDTH, asked_offload
-from server.core.jobs import Event, Work
+from server.core.jobs import Event, JobDone, JobId, Work
+from server.core.memory import RAM, PoolId, add
 from server.core.models import ImageSettings, LoadedFacts, ModelCard
 from server.engines.base import JobControl, OneAtATime, Report
 from server.engines.image import files, placement
 from server.engines.image.folder import INDEX
 from server.engines.image.hires import UPSCALERS
 from server.engines.image.loaded import Sources
+from server.engines.image.meter import Meter
 from server.engines.image.pipelines.adapters import PipelineAdapters
 from server.engines.image.pipelines.calls import check_served
 from server.engines.image.pipelines.index import read_index
@@ -100,6 +102,7 @@ class PipelineEngine(OneAtATime):
         self._loaded: Loaded | None = loaded
         place = loaded.placement
         self._placement = place
+        self._meter = Meter(place)
         self.facts = LoadedFacts(
             slots=1,
             footprint=loaded.room.footprint(),
@@ -129,8 +132,18 @@ class PipelineEngine(OneAtATime):
             raise Unsupported.of("model", "this engine is closed or was asked for text")
         request = _fitted(work, loaded.unit)
         loaded.room.check(request, now=True)
+        self._meter.begin(self._held().get(self._placement.pool, 0))
         with placement.memory_errors(self._placement):
             yield from PipelineJob(loaded, request, control).events()
+
+    def done(self, job: JobId) -> JobDone:
+        """Return the end of a job with what it took and what it has left behind."""
+        return JobDone(job, taken=self._meter.end(), held=self._held())
+
+    def _held(self) -> dict[PoolId, int]:
+        """Return what the model holds between jobs, by pool: its own, and the originals of weights that are changed."""
+        kept = 0 if self._loaded is None else self._loaded.adapters.held
+        return add([self.facts.footprint.resident, {RAM: kept}])
 
     def close(self) -> None:
         """Free the model."""

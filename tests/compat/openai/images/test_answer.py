@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from compat.openai.images.answer import Making, as_base64, as_urls, collect, signed
+from compat.openai.images.answer import Collected, Making, as_base64, as_urls, collect, signed
 from compat.openai.images.convert import Given, to_core
 from compat.openai.images.look import look
 from server.core.errors import Cancelled, ProtocolError
-from server.core.image import FileFormat, ImageFinished, ImageReady, ImageStarted
+from server.core.image import FileFormat, ImageFinished, ImageStarted
 from server.core.jobs import Event, Loading, Waiting
 from server.core.text import TextDelta
 from server.http.picture_files import comment_of, kind_of
@@ -23,7 +23,7 @@ def making(**fields: Any) -> Making:
     return Making(work=to_core(asked(**fields), card(), 5), effort="high", created=77)
 
 
-def read(events: Sequence[Event]) -> tuple[ImageReady, ...]:
+def read(events: Sequence[Event]) -> Collected:
     async def given() -> AsyncIterator[Event]:
         for event in events:
             yield event
@@ -33,11 +33,15 @@ def read(events: Sequence[Event]) -> tuple[ImageReady, ...]:
 
 def test_pictures_are_collected() -> None:
     got = read([Waiting(position=0), Loading(model="m"), *pictures(2)])
-    assert [each.index for each in got] == [0, 1]
+    assert [each.index for each in got.pictures] == [0, 1]
+    assert got.ignored == ()
+    ended = read([ready(), ImageFinished(reason="complete", ignored=("sampler",))])
+    assert ended.ignored == ("sampler",)
 
 
 def test_a_stopped_job_hands_over_what_is_there() -> None:
-    assert len(read([ImageStarted(passes=3, steps=2), ready(), ImageFinished(reason="stopped")])) == 1
+    stopped = read([ImageStarted(passes=3, steps=2), ready(), ImageFinished(reason="stopped")])
+    assert len(stopped.pictures) == 1
     with pytest.raises(Cancelled):
         read([ImageStarted(passes=3, steps=2), ImageFinished(reason="stopped")])
     with pytest.raises(Cancelled):

@@ -74,6 +74,13 @@ def test_pictures_of_a_prompt() -> None:
     assert (work.batches, work.prompt, work.size.width) == (2, plain("a cat"), 640)
 
 
+def test_what_the_model_had_no_use_for_is_named_if_it_was_asked_for() -> None:
+    end = ImageFinished(reason="complete", ignored=("sampler", "schedule", "embeddings"))
+    answered = generate(service_with(ready(), end), sampler="heun", style="vivid")
+    assert answered.headers["x-hearth-ignored"] == "style, sampler"
+    assert "x-hearth-ignored" not in generate(service_with(ready(), end)).headers
+
+
 def test_every_request_has_a_seed_of_its_own() -> None:
     service = service_with()
     seeds = set()

@@ -1,13 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from server.core.image import LoraRef
 from server.engines.image.adapters import Adapters
-from server.engines.image.checkpoint import Checkpoint, bare_text_model
-from tests.support.tiny_checkpoint import CHANNELS, TEXT
+from server.engines.image.checkpoint import Checkpoint, Precision, bare_text_model, load
+from tests.support.tiny_checkpoint import CHANNELS, TEXT, write_tiny_checkpoint
 
 pytestmark = pytest.mark.torch
 
@@ -32,6 +34,11 @@ def lora(tmp_path: Path) -> Path:
 
 
 def weights(tiny: Checkpoint) -> dict[str, torch.Tensor]:
+    """Return copies of all weights as they are now."""
+    return {name: tensor.clone() for name, tensor in data(tiny).items()}
+
+
+def data(tiny: Checkpoint) -> dict[str, torch.Tensor]:
     modules = {"unet": tiny.unet, "text": bare_text_model(tiny.text_encoder)}
     return {f"{part}.{name}": p.data for part, module in modules.items() for name, p in module.named_parameters()}
 
@@ -55,7 +62,7 @@ def test_both_parts_change_by_their_own_weight(tiny: Checkpoint, lora: Path) -> 
 
 
 def test_removal_is_exact(tiny: Checkpoint, lora: Path) -> None:
-    before, adapters = {name: t.clone() for name, t in weights(tiny).items()}, Adapters(tiny, allow_pickle=False)
+    before, adapters = weights(tiny), Adapters(tiny, allow_pickle=False)
     for strength in (0.3, 1.7, -2.0):
         adapters.use([ref(lora, strength, strength), ref(lora, 0.1, 0.1)])
     adapters.use([])
@@ -71,12 +78,13 @@ def test_several_add_up_in_order(tiny: Checkpoint, lora: Path) -> None:
 
 def test_the_same_set_is_not_merged_again(tiny: Checkpoint, lora: Path) -> None:
     adapters = Adapters(tiny, allow_pickle=False)
+    before = weights(tiny)
     adapters.use([ref(lora)])
-    merged = weights(tiny)[QUERY]
+    data(tiny)[QUERY].zero_()
     adapters.use([ref(lora)])
-    assert weights(tiny)[QUERY] is merged or weights(tiny)[QUERY].data_ptr() == merged.data_ptr()
+    assert not weights(tiny)[QUERY].any(), "nobody has touched it"
     adapters.use([ref(lora, unet=0.5)])
-    assert weights(tiny)[QUERY].data_ptr() != merged.data_ptr()
+    assert gained(before, weights(tiny)) == {QUERY: 0.25, TEXT_QUERY: 0.5}
     adapters.clear()
 
 
@@ -93,3 +101,64 @@ def test_what_is_left_out_is_noted(tiny: Checkpoint, lora: Path, tmp_path: Path)
     assert gained(before, weights(tiny)) == {QUERY: 0.5, TEXT_QUERY: 0.5}
     assert adapters.use([ref(lora)]) == ()
     adapters.clear()
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> Checkpoint:
+    """A checkpoint whose file has the precision that it runs in: its weights are views of the file."""
+    half = load_file(str(write_tiny_checkpoint(tmp_path / "half.safetensors")))
+    save_file({name: tensor.float() for name, tensor in half.items()}, str(tmp_path / "full.safetensors"))
+    full = Precision(model=torch.float32, vae=torch.float32)
+    return load(
+        tmp_path / "full.safetensors", precision=full, vae_path=None, allow_pickle=False, report=lambda fraction: None
+    )
+
+
+def test_converted_weights_change_where_they_lie_and_come_back_to_the_last_bit(tiny: Checkpoint, lora: Path) -> None:
+    before = weights(tiny)
+    places = {name: t.data_ptr() for name, t in data(tiny).items()}
+    adapters = Adapters(tiny, allow_pickle=False)
+    for text, unet in ((1.0, 0.3), (0.5, 2.0), (0.0, 1.0)):
+        adapters.use([ref(lora, text, unet)])
+        assert gained(before, weights(tiny)) == {
+            **({TEXT_QUERY: round(0.5 * text, 4)} if text else {}),
+            QUERY: round(0.5 * unet, 4),
+        }
+        assert {name: t.data_ptr() for name, t in data(tiny).items()} == places
+    assert adapters.held == 2 * CHANNELS**2, "kept in the file's own precision"
+    adapters.use([])
+    assert all(torch.equal(before[name], t) for name, t in weights(tiny).items())
+    assert adapters.held == 0
+
+
+def test_weights_of_the_mapped_file_are_not_written_to(mapped: Checkpoint, lora: Path) -> None:
+    given, values, adapters = data(mapped), weights(mapped), Adapters(mapped, allow_pickle=False)
+    for weight in (1.0, 2.0):
+        adapters.use([ref(lora, 0.0, weight)])
+        assert gained(values, weights(mapped)) == {QUERY: round(0.5 * weight, 4)}
+        assert all(torch.equal(values[name], given[name]) for name in values), "the tensors that the file gave"
+    adapters.clear()
+    assert all(t.data_ptr() == given[name].data_ptr() for name, t in data(mapped).items())
+
+
+def test_an_error_in_between_leaves_nothing_behind(
+    tiny: Checkpoint, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, adapters = weights(tiny), Adapters(tiny, allow_pickle=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(adapters, "_change", _failing_after(adapters._change, 1))
+        with pytest.raises(MemoryError):
+            adapters.use([ref(lora)])
+    adapters.use([])
+    assert all(torch.equal(before[name], t) for name, t in weights(tiny).items())
+
+
+def _failing_after(call: Callable[..., None], count: int) -> Callable[..., None]:
+    calls = iter(range(count))
+
+    def failing(*arguments: Any) -> None:
+        if next(calls, None) is None:
+            raise MemoryError
+        call(*arguments)
+
+    return failing

@@ -37,7 +37,7 @@ def test_a_usual_picture_fits_and_a_huge_one_is_refused() -> None:
     facts = caught.value.facts
     assert (facts["pool"], facts["limit"]) == (RAM, 8 * GIB)
     assert isinstance(facts["needed"], int)
-    assert facts["needed"] > 40 * GIB
+    assert facts["needed"] > 16 * GIB
 
 
 @pytest.mark.parametrize(

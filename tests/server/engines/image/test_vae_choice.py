@@ -9,12 +9,10 @@ import pytest
 from server.core.errors import InvalidValue, from_data
 from server.core.image import Denoise, ImageRequest, Seeds, Size
 from server.core.jobs import JobFailed
-from server.core.memory import RAM, Footprint
 from server.core.models import ImageSettings
 from server.core.prompt import plain
 from server.engines.image.diffusion import DiffusionEngine, DiffusionLoader
-from server.engines.image.placement import choose
-from server.engines.image.vae_choice import with_room, with_vae
+from server.engines.image.vae_choice import with_vae
 from tests.support.engine_contract import ONE, finish
 from tests.support.golden_images import card_of, difference, pictures
 from tests.support.tiny_checkpoint import write_tiny_checkpoint, write_tiny_vae
@@ -102,6 +100,6 @@ def test_nothing_of_it_stays(engine: DiffusionEngine, tmp_path: Path) -> None:
 def test_there_is_room_for_it(engine: DiffusionEngine) -> None:
     assert engine._parts is not None
     model: Any = engine._parts.vae_module
-    made = with_room(Footprint(resident={RAM: 5}, working={RAM: 7}), model, choose(SETTINGS))
-    assert made.resident == {RAM: 5}
-    assert made.working == {RAM: 7 + sum(each.numel() * 4 for each in model.parameters())}
+    own, other = (engine._needed(request(vae=file)) for file in (engine._vae_source, "/another.vae.pt"))
+    assert own == engine._needed(request())
+    assert other == own + sum(each.numel() * 4 for each in model.parameters())
