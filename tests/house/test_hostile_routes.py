@@ -25,7 +25,8 @@ HOSTILE = (
 )  # fmt: skip
 # As they stand in a path or a query; the last ones are no encoding of anything.
 VALUES = (
-    *(quote(value, safe="") for value in HOSTILE),
+    # A client takes dots that stand alone out of a path before it sends it.
+    *(quote(value, safe="") if value.strip(".") else value.replace(".", "%2e") for value in HOSTILE),
     *("%ff%fe", "%ed%a0%80", "%", "%zz", "%2e%2e%2f%2e%2e%2fetc%2fpasswd"),
 )
 

@@ -108,6 +108,7 @@ class ReadyMemory:
         end = start + count * dtype.itemsize
         if self._map is None or count == 0 or end > self._size:
             return torch.empty(shape, dtype=dtype)
+        self.settle()  # or the thread would write into what is given away
         self._used = end
         # A storage of its own for each tensor, which keeps the map alive.
         return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start).view(shape)
