@@ -84,6 +84,7 @@ def read(folder: Path) -> None:
     train(Run(steps=1, batch=2), folder)
 
 
+@pytest.mark.slow
 def test_training_moves_all_that_a_picture_needs(tmp_path: Path) -> None:
     import torch
 
@@ -96,6 +97,7 @@ def test_training_moves_all_that_a_picture_needs(tmp_path: Path) -> None:
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 
+@pytest.mark.slow
 def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     import torch
 
