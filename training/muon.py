@@ -4,6 +4,7 @@ For the matrices inside a network alone, convolutions among them, which count as
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,41 @@ class Muon:
         """Go on from a state."""
         for speed, kept in zip(self._speeds.values(), state, strict=True):
             speed.copy_(kept)
+
+
+class Steps:
+    """Muon for some matrices of a network, AdamW for all else of it."""
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        matrices: Iterable[nn.Parameter],
+        *,
+        betas: tuple[float, float] = (0.9, 0.99),
+        decay: float = 0.0,
+    ) -> None:
+        chosen = list(matrices)
+        stepped = {id(matrix) for matrix in chosen}
+        others = [parameter for parameter in parameters if id(parameter) not in stepped]
+        self._muon = Muon(chosen)
+        self._adam = torch.optim.AdamW(others, lr=1.0, betas=betas, weight_decay=decay)
+
+    def step(self, matrix_rate: float, rate: float) -> None:
+        """Take one step and forget the gradients."""
+        self._muon.step(matrix_rate)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+        self._adam.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        """Return what must be kept to go on later."""
+        return {"muon": self._muon.state(), "adam": self._adam.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._muon.restore(state["muon"])
+        self._adam.load_state_dict(state["adam"])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -8,9 +8,7 @@ looking at the process's signal handler), where running jobs must be finished fi
 
 import asyncio
 import logging
-import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -22,22 +20,6 @@ SLOW_READER_S = 60.0
 _KEEP_ALIVE = ServerSentEvent(comment="keep-alive", sep="\n")
 
 OnClose = Callable[[], Awaitable[None]]
-
-
-@types.coroutine
-def _resumed(steps: Generator[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on with an awaitable that was begun and that waits for something."""
-    while True:
-        try:
-            yield waits_for
-        except BaseException as error:
-            try:
-                waits_for = steps.throw(error)
-            except StopIteration:
-                return
-        else:
-            yield from steps
-            return
 
 
 class SlowReader(Exception):
@@ -99,16 +81,10 @@ class EventStream(EventSourceResponse):
         """Send the stream; returns when it has ended, whoever ended it."""
 
         async def send_in_time(message: Message) -> None:
-            # The library's own limit leaves out the first and the last message of a stream. Nearly all messages are
-            # taken at once: a clock is set only for those that are not, for it costs more than the message itself.
-            steps = send(message).__await__()
-            try:
-                waits_for = next(steps)
-            except StopIteration:
-                return
+            # The library's own limit leaves out the first and the last message of a stream.
             try:
                 async with asyncio.timeout(self._send_timeout_s):
-                    await _resumed(steps, waits_for)
+                    await send(message)
             except TimeoutError:
                 raise SlowReader from None
 
@@ -130,7 +106,7 @@ class EventStream(EventSourceResponse):
                 await self._on_close()
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        # There is one limit already.
+        # The library would set a second clock for each message; see `__call__`.
         await send(message)
 
     async def _listen_for_exit_signal_with_grace(self) -> None:

@@ -95,3 +95,36 @@ def test_training_never_sees_a_prompt_of_the_evaluation() -> None:
     learnt = {tuple(row.tolist()) for row in lesson(1500, random.Random(1)).tokens}
     assert len(learnt) > 1000
     assert learnt & forbidden == set()
+
+
+@pytest.mark.torch
+@needs_torch
+def test_captions_tell_factors_and_hints_tell_few() -> None:
+    from training.image.captions import FACTORS, factors, phrase
+    from training.image.train_text import classes
+
+    dice = random.Random(6)
+    seen = set()
+    for _ in range(400):
+        scene = random_scene(dice)
+        caption = phrase(scene, dice)
+        unnamed = {name for name, number in zip(FACTORS, classes(caption), strict=True) if number == len(FACTORS[name])}
+        assert unnamed == FACTORS.keys() - caption.factors.keys()
+        assert caption.factors.items() <= factors(scene).items()
+        seen.add(len(caption.factors))
+    assert {1, 2, 7, 9} == seen
+
+
+@pytest.mark.torch
+@needs_torch
+def test_all_places_behind_the_end_are_read_and_no_others() -> None:
+    import torch
+
+    from training.image.data import token_ids
+    from training.image.train_text import after_end
+
+    tokens = torch.tensor([token_ids("a red circle"), token_ids("")])
+    places = torch.arange(2 * 77).view(2, 77, 1)
+    read, wanted = after_end(places, tokens, torch.tensor([[0], [1]]))
+    assert read.flatten().tolist() == [*range(4, 77), *range(77 + 1, 154)]
+    assert wanted.flatten().tolist() == [0] * 73 + [1] * 76

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -20,7 +21,7 @@ from training.chat.facts import Facts
 from training.chat.held_out import held_out_texts
 from training.chat.network import Network, Shape, count, matrices_of
 from training.chat.topics import read_topics
-from training.muon import Muon
+from training.muon import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +97,7 @@ class _Run:
         self.done = 0
         self._network = network
         self._recipe = recipe
-        self._muon = Muon(matrices_of(network))
-        matrices = {id(matrix) for matrix in matrices_of(network)}
-        others = [parameter for parameter in network.parameters() if id(parameter) not in matrices]
-        self._adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.0)
+        self._steps = Steps(network.parameters(), matrices_of(network), betas=(0.9, 0.98))
         self._average = {name: value.detach().clone() for name, value in network.named_parameters()}
 
     def step(self, groups: list[Batch]) -> tuple[float, int]:
@@ -113,11 +111,7 @@ class _Run:
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         fall = _fall(self.done, self._recipe)
-        self._muon.step(self._recipe.matrix_rate * fall)
-        for group in self._adam.param_groups:
-            group["lr"] = self._recipe.other_rate * fall
-        self._adam.step()
-        self._adam.zero_grad()
+        self._steps.step(self._recipe.matrix_rate * fall, self._recipe.other_rate * fall)
         self.done += 1
         keep = min(self._recipe.average, self.done / (self.done + 10))
         for name, value in self._network.named_parameters():
@@ -128,23 +122,21 @@ class _Run:
         """Return the averaged weights by name."""
         return {name: value.clone() for name, value in self._average.items()}
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return all that is needed to go on."""
         return {
             "done": self.done,
             "network": self._network.state_dict(),
             "average": self._average,
-            "muon": self._muon.state(),
-            "adam": self._adam.state_dict(),
+            **self._steps.state(),
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.done = state["done"]
         self._network.load_state_dict(state["network"])
         self._average = state["average"]
-        self._muon.restore(state["muon"])
-        self._adam.load_state_dict(state["adam"])
+        self._steps.restore(state)
 
 
 def kept(folder: Path) -> tuple[dict[str, Tensor], Tokenizer]:

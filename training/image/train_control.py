@@ -23,7 +23,7 @@ from training.image.data import is_forbidden, token_ids
 from training.image.drawing import pixels, render
 from training.image.edges import colours_of, edges
 from training.image.scenes import random_scene
-from training.image.train_unet import Painter, _loss, kept
+from training.image.train_unet import Painter, kept, velocity_loss
 
 RATE = 1e-3
 BATCH = 16
@@ -103,7 +103,7 @@ def lesson_of(steered: Steered) -> Lesson:
     def lesson(count: int, dice: random.Random, generator: torch.Generator) -> torch.Tensor:
         seen = _scenes(count, dice)
         steered.hints = seen.edges
-        return _loss(steered, seen.latents, seen.tokens, table, generator)  # type: ignore[arg-type]
+        return velocity_loss(steered, seen.latents, seen.tokens, table, generator)  # type: ignore[arg-type]
 
     return lesson
 

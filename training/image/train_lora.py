@@ -20,7 +20,7 @@ from training.image.data import LEFT_OUT, is_forbidden, token_ids
 from training.image.drawing import pixels
 from training.image.pixel_art import render_blocks
 from training.image.scenes import random_scene
-from training.image.train_unet import Painter, _loss, kept
+from training.image.train_unet import Painter, kept, velocity_loss
 
 RANK = 8
 RATE = 3e-3
@@ -113,7 +113,7 @@ def lesson_of(painter: Painter) -> Lesson:
 
     def lesson(count: int, dice: random.Random, generator: torch.Generator) -> torch.Tensor:
         pictures, tokens = _scenes(count, dice)
-        return _loss(painter, pictures, tokens, table, generator)
+        return velocity_loss(painter, pictures, tokens, table, generator)
 
     return lesson
 

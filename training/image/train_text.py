@@ -21,7 +21,7 @@ from training.image.captions import FACTORS, Caption, phrase
 from training.image.data import LEFT_OUT, is_forbidden, token_ids
 from training.image.network import TEXT_WIDTH, fresh_text
 from training.image.scenes import random_scene
-from training.muon import Muon
+from training.muon import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +65,14 @@ def train(run: Run, folder: Path) -> tuple[TextTower, Readers]:
     text, readers = fresh_text(), Readers()
     _keep_mean(text)
     matrices = [each for name, each in text.named_parameters() if each.ndim == 2 and "embedding" not in name]
-    stepped = {id(matrix) for matrix in matrices}
-    others = [each for each in (*text.parameters(), *readers.parameters()) if id(each) not in stepped]
-    muon, adam = Muon(matrices), torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.99), weight_decay=0.0)
+    steps = Steps([*text.parameters(), *readers.parameters()], matrices)
     dice = random.Random(run.seed)
     for step in range(run.steps):
         pace = min(1.0, (step + 1) / 30) * (1 - step / run.steps)
         tokens, wanted = _batch(run.batch, dice)
         loss, right = readers(*after_end(text(tokens, 1, True).hidden, tokens, wanted))
         loss.backward()
-        for group in adam.param_groups:
-            group["lr"] = run.rate * pace
-        muon.step(run.matrix_rate * pace)
-        adam.step()
-        adam.zero_grad()
+        steps.step(run.matrix_rate * pace, run.rate * pace)
         if (step + 1) % TOLD_EVERY == 0:
             logger.info("step %d of %d, loss %.4f, read %.3f", step + 1, run.steps, loss.item(), right.mean().item())
     torch.save(text.state_dict(), folder / FILE)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from server.engines.image.sigma_table import alphas_cumprod
 from training.image import train_text
 from training.image.data import lesson
 from training.image.network import fresh_text, fresh_unet
-from training.muon import Muon
+from training.muon import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +114,7 @@ class _Course:
         painter.text.load_state_dict(text)
         self.mean = copy.deepcopy(painter).requires_grad_(False)
         self._painter = painter.train().to(memory_format=torch.channels_last)
-        matrices = list(_matrices(painter.unet))
-        stepped = {id(matrix) for matrix in matrices}
-        others = [parameter for parameter in painter.unet.parameters() if id(parameter) not in stepped]
-        self._muon = Muon(matrices)
-        self._adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.99), weight_decay=1e-3)
+        self._steps = Steps(painter.unet.parameters(), _matrices(painter.unet), decay=1e-3)
         self._table = alphas_cumprod(0.00085, 0.012).float()
 
     def step(self) -> float:
@@ -126,36 +123,30 @@ class _Course:
         dice = random.Random(f"{run.seed} {self.done}")
         generator = torch.Generator().manual_seed(dice.getrandbits(48))
         seen = lesson(run.batch, dice)
-        loss = _loss(self._painter, seen.latents, seen.tokens, self._table, generator)
+        loss = velocity_loss(self._painter, seen.latents, seen.tokens, self._table, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(self._painter.unet.parameters(), 1.0)
         pace = _pace(self.done, self.done / run.steps)
-        for group in self._adam.param_groups:
-            group["lr"] = run.rate * pace
-        self._muon.step(run.matrix_rate * pace)
-        self._adam.step()
-        self._adam.zero_grad()
+        self._steps.step(run.matrix_rate * pace, run.rate * pace)
         _follow(self.mean.unet, self._painter.unet, min(KEEP, (1 + self.done) / (20 + self.done)))
         self.done += 1
         return loss.item()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return all that is needed to go on."""
         return {
             "done": self.done,
             "painter": self._painter.state_dict(),
             "mean": self.mean.state_dict(),
-            "muon": self._muon.state(),
-            "adam": self._adam.state_dict(),
+            **self._steps.state(),
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.done = state["done"]
         self._painter.load_state_dict(state["painter"])
         self.mean.load_state_dict(state["mean"])
-        self._muon.restore(state["muon"])
-        self._adam.load_state_dict(state["adam"])
+        self._steps.restore(state)
 
 
 def _matrices(unet: nn.Module) -> Iterator[nn.Parameter]:
@@ -165,9 +156,10 @@ def _matrices(unet: nn.Module) -> Iterator[nn.Parameter]:
             yield parameter
 
 
-def _loss(
+def velocity_loss(
     painter: Painter, batch: torch.Tensor, tokens: torch.Tensor, table: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
+    """Return the weighted error of the velocity of latents [n, 4, h, w] at random times, for token ids [n, 77]."""
     times = (len(table) * torch.rand(len(batch), generator=generator) ** TIME_POWER).long()
     noise = torch.randn(batch.shape, generator=generator)
     noise = noise + OFFSET * torch.randn((*batch.shape[:2], 1, 1), generator=generator)
